@@ -1,0 +1,99 @@
+"""Read a YAML file into a checked model; whatever is wrong comes back as problems that name the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fairlift.errors import InputError, Problem, nearest
+
+
+class Model(BaseModel):
+    """A part of a YAML file: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file; refuses a file that is absent, binary, not YAML or not a mapping."""
+    where = path.name
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(Problem(where, f"there is no {where} in {path.parent.name or '.'}/", "make one with `fairlift new`")) from None
+    except IsADirectoryError:
+        raise InputError(Problem(where, "it is a folder", f"put a file named {where} there")) from None
+    except UnicodeDecodeError:
+        raise InputError(Problem(where, "not a text file in UTF-8", "save it as UTF-8 text")) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or "the text cannot be read"
+        raise InputError(Problem(where, f"not YAML: {line}{reason}", "check indentation, colons and quotes there")) from None
+    if not isinstance(found, dict):
+        raise InputError(Problem(where, "it holds no settings", "write `key: value` lines, or start from `fairlift new`"))
+    return found
+
+
+def read_model(path: Path, model: type[M]) -> M:
+    """The file as a `model`; every violation at once, each with its line."""
+    found = read_yaml(path)
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        lines = key_lines(path.read_text(encoding="utf-8"))
+        raise InputError([_problem(path.name, row, model, lines) for row in error.errors()]) from None
+
+
+def key_lines(text: str) -> dict[tuple[str, ...], int]:
+    """The 1-based line of every key in a YAML text, by its path.
+
+    >>> key_lines("a: 1\\nb:\\n  c: 2")[("b", "c")]
+    3
+    """
+    lines: dict[tuple[str, ...], int] = {}
+
+    def walk(node: yaml.Node, path: tuple[str, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = (*path, str(key.value))
+                lines[here] = key.start_mark.line + 1
+                walk(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for place, value in enumerate(node.value):
+                lines[(*path, str(place))] = value.start_mark.line + 1
+                walk(value, (*path, str(place)))
+
+    walk(yaml.compose(text, Loader=yaml.SafeLoader), ())
+    return lines
+
+
+def _problem(where: str, row: dict, model: type[BaseModel], lines: dict[tuple[str, ...], int]) -> Problem:
+    path = tuple(str(part) for part in row["loc"])
+    line = next((lines[path[:size]] for size in range(len(path), 0, -1) if path[:size] in lines), None)
+    place = f"`{'.'.join(path)}`" + (f", line {line}" if line else "")
+    if row["type"] == "extra_forbidden":
+        return Problem(where, f"unknown key {place}", nearest(path[-1], _known(model, path[:-1])))
+    if row["type"] == "missing":
+        return Problem(where, f"{place} is missing", f"add `{path[-1]}:`")
+    message = row["msg"].removeprefix("Value error, ")
+    return Problem(where, f"{place}: {message[0].lower() + message[1:]}", "correct the value there")
+
+
+def _known(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    from typing import get_args
+
+    for part in path:
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if field is None:
+            continue
+        inner = [field.annotation, *get_args(field.annotation)]
+        inner += [arg for hint in inner for arg in get_args(hint)]
+        model = next((h for h in inner if isinstance(h, type) and issubclass(h, BaseModel)), model)
+    return list(model.model_fields)

@@ -1,0 +1,105 @@
+"""A study folder, opened: its settings, its plan, and the mart that `prepare` left in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from fairlift.errors import InputError, Problem
+from fairlift.study.clock import moment
+from fairlift.study.files import read_model
+from fairlift.study.plan import Plan, Standing, standing
+from fairlift.study.settings import Settings
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: where it is, what its files say, and its mart (read when first asked for).
+
+    `mart` is the content of out/mart/mart.json: fingerprint, tables and columns present, rows set aside, times.
+    """
+
+    folder: Path
+    settings: Settings
+    plan: Plan | None
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    @cached_property
+    def mart(self) -> dict:
+        path = self.out / "mart" / "mart.json"
+        if not path.exists():
+            raise InputError(Problem(self.folder.name, "the tables are not prepared", f"run `fairlift run {self.folder.name}`"))
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    @cached_property
+    def units(self) -> pd.DataFrame:
+        """One row a randomised unit whose outcome window is complete: arm, attributes, outcomes, covariates."""
+        return self.table("units").query("complete").reset_index(drop=True)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table of the mart, whole."""
+        if name not in self.mart["tables"]:
+            raise InputError(Problem("mart", f"it has no table {name}", f"known: {', '.join(self.mart['tables'])}"))
+        return pd.read_parquet(self.out / "mart" / f"{name}.parquet")
+
+    def has(self, *columns: str) -> bool:
+        """Whether the study brought all these contract columns, each written table.column."""
+        return set(columns) <= set(self.mart["columns"])
+
+    def lacks(self, *columns: str) -> list[str]:
+        """Which of these contract columns the study did not bring."""
+        return [column for column in columns if column not in self.mart["columns"]]
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Whether the plan stood before the outcomes."""
+        first = self.mart["first_outcome"]
+        return standing(self.folder, moment(first) if first else None)
+
+    def clock(self) -> datetime:
+        return moment(self.mart["as_of"])
+
+
+def open_study(folder: str | Path) -> Study:
+    """Open a study folder; every problem in study.yml and plan.yml at once."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(Problem(folder.name or str(folder), "there is no such folder", f"make one with `fairlift new {folder.name}`"))
+    problems: list[Problem] = []
+    settings = plan = None
+    try:
+        settings = read_model(folder / "study.yml", Settings)
+    except InputError as error:
+        problems += error.problems
+    if (folder / "plan.yml").exists():
+        try:
+            plan = read_model(folder / "plan.yml", Plan)
+        except InputError as error:
+            problems += error.problems
+    if settings and plan:
+        problems += _disagreements(settings, plan)
+    if problems:
+        raise InputError(problems)
+    return Study(folder, settings, plan)
+
+
+def _disagreements(settings: Settings, plan: Plan) -> list[Problem]:
+    problems = []
+    if plan.experiment != settings.experiment:
+        found = f"it plans `{plan.experiment}`, study.yml runs `{settings.experiment}`"
+        problems.append(Problem("plan.yml", found, "write the same `experiment` in both"))
+    arms = set(settings.arms.of_variant().values())
+    for name, contrast in plan.contrasts.items():
+        unknown = sorted({contrast.arm, contrast.versus} - arms)
+        if unknown:
+            found = f"contrast `{name}` names the arm {', '.join(unknown)}"
+            problems.append(Problem("plan.yml", found, f"study.yml has: {', '.join(sorted(arms))}"))
+    return problems

@@ -1,0 +1,160 @@
+"""plan.yml: what is decided before the outcomes are seen, and the register that proves when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fairlift.errors import InputError, Problem
+from fairlift.study.clock import stamp
+from fairlift.study.files import Model
+
+REGISTER = "registrations.jsonl"
+
+
+class Contrast(Model):
+    """One comparison of two arms, named by what it is for."""
+
+    arm: str
+    versus: str
+
+
+class Primary(Model):
+    """The one metric the benefit is judged by."""
+
+    metric: str
+    contrast: str
+    mde: Annotated[float, Field(gt=0)] | None = None
+
+
+class Guardrail(Model):
+    """A metric that must not get worse by more than `margin` (in the metric's unit); `hard_limit` defaults to twice that."""
+
+    metric: str
+    contrast: str
+    margin: Annotated[float, Field(gt=0)]
+    hard_limit: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def limit(self) -> float:
+        return self.hard_limit if self.hard_limit is not None else 2 * self.margin
+
+
+class Plan(Model):
+    """The plan of an experiment, as plan.yml states it."""
+
+    experiment: str
+    hypothesis: str
+    primary: Primary
+    contrasts: dict[str, Contrast] = Field(min_length=1)
+    profit_contrast: str
+    guardrails: list[Guardrail] = []
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=2)
+    planned_n: dict[str, Annotated[int, Field(gt=0)]]
+    ends_at: date
+    alpha: Annotated[float, Field(gt=0, le=0.1)] = 0.05
+    power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
+    looks: list[Literal["end"]] = ["end"]
+    adjust: Literal["none", "lin"] = "none"
+    cap: Annotated[float, Field(gt=0)] | None = None
+    decision_rule: str
+    stopping_rule: str = "No look at the outcomes before the end; stop early only for harm."
+
+    @model_validator(mode="after")
+    def named_contrasts(self) -> Plan:
+        named = [self.primary.contrast, self.profit_contrast, *(g.contrast for g in self.guardrails)]
+        unknown = sorted(set(named) - set(self.contrasts))
+        if unknown:
+            raise ValueError(f"contrast {', '.join(unknown)} is not among `contrasts`: {', '.join(self.contrasts)}")
+        arms = {arm for contrast in self.contrasts.values() for arm in (contrast.arm, contrast.versus)}
+        for name, listed in (("weights", self.weights), ("planned_n", self.planned_n)):
+            missing = sorted(arms - set(listed))
+            if missing:
+                raise ValueError(f"`{name}` says nothing of the arm {', '.join(missing)}")
+        return self
+
+    def margin_of(self, metric: str, contrast: str) -> Guardrail | None:
+        """The guardrail on that metric and contrast, if the plan has one."""
+        return next((g for g in self.guardrails if (g.metric, g.contrast) == (metric, contrast)), None)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One line of the register: which plan, when, and the latest outcome then present."""
+
+    plan_hash: str
+    at: str
+    latest_outcome: str | None
+    experiment: str
+
+
+def plan_hash(path: Path) -> str:
+    """SHA-256 of the plan file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def register(folder: Path, experiment: str, at: datetime, latest_outcome: datetime | None) -> Registration:
+    """Append the plan's hash and the time to the register; the plan itself is never touched.
+
+    Registering the same plan again adds nothing and returns the first entry.
+    """
+    digest = plan_hash(folder / "plan.yml")
+    for entry in registrations(folder):
+        if entry.plan_hash == digest:
+            return entry
+    entry = Registration(digest, stamp(at), stamp(latest_outcome) if latest_outcome else None, experiment)
+    with (folder / REGISTER).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry.__dict__) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return entry
+
+
+def registrations(folder: Path) -> list[Registration]:
+    """The register, oldest first; empty when nothing was registered."""
+    path = folder / REGISTER
+    if not path.exists():
+        return []
+    entries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            entries.append(Registration(**json.loads(line)))
+        except (ValueError, TypeError):
+            found = f"line {number} is not a registration"
+            raise InputError(Problem(REGISTER, found, "restore the file from your backup; it is only ever appended to")) from None
+    return entries
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether the plan stood before the outcomes: registered or exploratory, and why."""
+
+    status: Literal["registered", "exploratory", "no_plan"]
+    reason: str
+    first: Registration | None = None
+    amendments: int = 0
+
+
+def standing(folder: Path, first_outcome: datetime | None) -> Standing:
+    """How the present plan stands: registered only if its own entry precedes the first outcome in its window."""
+    path = folder / "plan.yml"
+    if not path.exists():
+        return Standing("no_plan", "There is no plan.")
+    entries = registrations(folder)
+    if not entries:
+        return Standing("exploratory", "The plan was never registered.")
+    present = next((entry for entry in entries if entry.plan_hash == plan_hash(path)), None)
+    amended = len({entry.plan_hash for entry in entries}) - 1
+    if present is None:
+        return Standing("exploratory", "The plan was changed after it was registered.", entries[0], amended)
+    if first_outcome is not None and present.at >= stamp(first_outcome):
+        reason = f"The plan was registered on {present.at}, after the first outcome on {stamp(first_outcome)}."
+        return Standing("exploratory", reason, entries[0], amended)
+    return Standing("registered", f"The plan was registered on {present.at}, before the first outcome.", entries[0], amended)
