@@ -1,0 +1,25 @@
+// What the theme gets wrong for people who listen to a page or speak to it: a control's name must hold its visible words.
+document.addEventListener("DOMContentLoaded", () => {
+  // The search buttons read "Search Ctrl K" and folded cells "Show code cell source"; a label of other words hides that.
+  for (const control of document.querySelectorAll(".search-button-field[aria-label], summary[aria-label]"))
+    if (control.textContent.trim()) control.removeAttribute("aria-label");
+
+  // The icons of the colour switch carry titles beside the button's own label; the icon script may draw them late.
+  const hush = (button) => {
+    button.querySelectorAll("i[title]").forEach((icon) => icon.removeAttribute("title"));
+    button.querySelectorAll("svg title").forEach((title) => title.remove());
+    button.querySelectorAll("svg").forEach((icon) => icon.setAttribute("aria-hidden", "true"));
+  };
+  for (const button of document.querySelectorAll(".theme-switch-button")) {
+    button.setAttribute("aria-label", "Colour mode");
+    button.dataset.bsTitle = "Colour mode";
+    hush(button);
+    new MutationObserver(() => hush(button)).observe(button, { childList: true, subtree: true });
+  }
+});
+
+// A box that scrolls sideways must be reachable by keyboard; its width is known once everything is drawn.
+window.addEventListener("load", () => {
+  for (const box of document.querySelectorAll(".bd-article :is(.pst-scrollable-table-container, .cell_output > .output, pre)"))
+    if (box.scrollWidth > box.clientWidth && !box.hasAttribute("tabindex")) box.tabIndex = 0;
+});
