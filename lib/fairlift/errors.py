@@ -85,3 +85,20 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean `{close[0]}`?" if close else "known: " + ", ".join(f"`{k}`" for k in known)
+
+
+def safe_trace(error: BaseException) -> str:
+    """Where an error arose, frame by frame, without any value: fit for a log that others may read.
+
+    File names are relative to the package; the message is left out because it may hold personal data.
+    """
+    import traceback
+    from pathlib import Path
+
+    root = Path(__file__).parent.parent
+    lines = [f"{type(error).__name__} (message withheld: it may hold personal data)"]
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        name = path.relative_to(root) if path.is_relative_to(root) else Path(*path.parts[-2:])
+        lines.append(f"  {name.as_posix()}:{frame.lineno} {frame.name}")
+    return "\n".join(lines) + "\n"

@@ -133,6 +133,29 @@ class Evidence:
         return "inconclusive" if blind else "pass"
 
 
+@dataclass(frozen=True)
+class Target:
+    """What the plan asks of one metric in one contrast: a benefit above zero, or no harm beyond a margin.
+
+    `margin` and `limit` are sizes in the metric's unit, without sign; `planned_n` counts both arms.
+    """
+
+    role: str
+    margin: float = 0.0
+    limit: float | None = None
+    planned_n: int | None = None
+    source: str = "plan.yml"
+
+    def signed(self, better: str) -> tuple[float, float | None]:
+        """Threshold and hard limit of a difference, on the side that harms.
+
+        >>> Target("guardrail", margin=.5, limit=1.0).signed("down")
+        (0.5, 1.0)
+        """
+        side = -1 if better == "up" else 1
+        return side * self.margin + 0.0, None if self.limit is None else side * self.limit
+
+
 def suppress(row: Evidence, minimum: int) -> Evidence:
     """Drop the numbers of a row that rests on fewer than `minimum` people, so that no small cell is stored."""
     if row.n is None or row.n >= minimum:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from fairlift.errors import InputError, Problem
+from fairlift.evidence import Target
 from fairlift.study.clock import moment
 from fairlift.study.files import read_model
 from fairlift.study.plan import Plan, Standing, standing
@@ -57,6 +58,30 @@ class Study:
     def lacks(self, *columns: str) -> list[str]:
         """Which of these contract columns the study did not bring."""
         return [column for column in columns if column not in self.mart["columns"]]
+
+    @property
+    def contrasts(self) -> list[tuple[str, str]]:
+        """The pairs of arms to compare: the plan's, or else every personalised arm with each other arm."""
+        if self.plan:
+            return list(dict.fromkeys((c.arm, c.versus) for c in self.plan.contrasts.values()))
+        arms = sorted(set(self.settings.arms.of_variant().values()), reverse=True)
+        personalised = [arm for arm in arms if arm.startswith("personalised")]
+        others = [arm for arm in arms if arm not in personalised]
+        return [(arm, other) for arm in personalised for other in others]
+
+    @property
+    def targets(self) -> dict[tuple[str, str, str], Target]:
+        """What the plan asks, by (metric, arm, versus); empty without a plan."""
+        if not self.plan:
+            return {}
+        plan, found = self.plan, {}
+        for guardrail in plan.guardrails:
+            pair = plan.contrasts[guardrail.contrast]
+            target = Target("guardrail", guardrail.margin, guardrail.limit, plan.planned(pair))
+            found[guardrail.metric, pair.arm, pair.versus] = target
+        pair = plan.contrasts[plan.primary.contrast]
+        found[plan.primary.metric, pair.arm, pair.versus] = Target("primary", planned_n=plan.planned(pair))
+        return found
 
     @cached_property
     def standing(self) -> Standing:

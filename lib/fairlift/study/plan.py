@@ -80,9 +80,9 @@ class Plan(Model):
                 raise ValueError(f"`{name}` says nothing of the arm {', '.join(missing)}")
         return self
 
-    def margin_of(self, metric: str, contrast: str) -> Guardrail | None:
-        """The guardrail on that metric and contrast, if the plan has one."""
-        return next((g for g in self.guardrails if (g.metric, g.contrast) == (metric, contrast)), None)
+    def planned(self, pair: Contrast) -> int:
+        """How many customers the plan wants in the two arms of a contrast together."""
+        return self.planned_n[pair.arm] + self.planned_n[pair.versus]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Ethics: whether people are treated alike and without pressure."""

@@ -1,0 +1,136 @@
+"""A KPI: one definition from which the number, its effect by arm, the dictionary and the test are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from fairlift.errors import Refusal
+from fairlift.evidence import Evidence, Target
+from fairlift.format import estimate, number
+from fairlift.method.effect import Effect, effect
+from fairlift.method.metric import Metric
+from fairlift.method.moments import Moments, moments
+
+
+@dataclass(frozen=True)
+class Kpi:
+    """What is measured, how it reads, which way is better, and what goes wrong with it.
+
+    `id` is the evidence id; `metric` says which columns of the units are averaged or divided; `unit` is one of
+    `fairlift.format.UNITS`; `requirement` is a row of data/requirements.yml.
+    """
+
+    id: str
+    name: str
+    metric: Metric
+    unit: str
+    better: str
+    requirement: str
+    formula: str
+    pitfall: str
+
+    def assessable(self, columns: Sequence[str]) -> bool:
+        """Whether all columns it needs are there."""
+        return set(self.metric.outcomes) <= set(columns)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One KPI read in one contrast: its effect, or why there is none to show."""
+
+    kpi: Kpi
+    arm: str
+    versus: str
+    effect: Effect | None
+    refusal: str = ""
+
+
+def read_kpis(
+    units: pd.DataFrame, kpis: Sequence[Kpi], contrasts: Sequence[tuple[str, str]], alpha: float = 0.05
+) -> list[Reading]:
+    """Every KPI that the units allow, in every contrast, from one pass over the units.
+
+    `units` has one row a randomised unit with a column `arm`; a contrast is (arm, versus).  A KPI whose columns are missing
+    is left out; one that would mislead comes back with its refusal.
+    """
+    present = [kpi for kpi in kpis if kpi.assessable(units.columns)]
+    found = moments(units, [kpi.metric for kpi in present], arm="arm") if present else None
+    return [_read(found, kpi, arm, versus, alpha) for arm, versus in contrasts for kpi in present]
+
+
+def _read(found: Moments, kpi: Kpi, arm: str, versus: str, alpha: float) -> Reading:
+    try:
+        return Reading(kpi, arm, versus, effect(found, kpi.metric, arm, versus, alpha=alpha))
+    except Refusal as refusal:
+        return Reading(kpi, arm, versus, None, str(refusal))
+
+
+def kpi_evidence(
+    readings: Sequence[Reading],
+    targets: Mapping[tuple[str, str, str], Target],
+    window_days: int,
+    currency: str,
+    tables: Sequence[str] = (),
+) -> list[Evidence]:
+    """Readings as evidence: one row a contrast with its threshold where the plan sets one, and one row a KPI and arm."""
+    window = {"window_start": "day 0", "window_end": f"day {window_days}"}
+    rows = [_difference(reading, targets.get((reading.kpi.id, reading.arm, reading.versus)), currency) for reading in readings]
+    levels = {}
+    for reading in readings:
+        if reading.effect:
+            seen = reading.effect
+            for arm, mean, n in ((seen.arm, seen.mean_arm, seen.n_arm), (seen.versus, seen.mean_versus, seen.n_versus)):
+                levels[reading.kpi.id, arm] = _level(reading.kpi, arm, mean, n, currency)
+    common = {"tables": tuple(tables), **window}
+    return [Evidence(**common, **row) for row in (*rows, *levels.values())]
+
+
+def _difference(reading: Reading, target: Target | None, currency: str) -> dict:
+    kpi, seen = reading.kpi, reading.effect
+    row = {
+        "id": kpi.id,
+        "requirement": kpi.requirement,
+        "kind": "interval",
+        "design": "randomised",
+        "arm": reading.arm,
+        "versus": reading.versus,
+        "unit": kpi.unit,
+        "better": kpi.better,
+        "family": "exploratory",
+    }
+    if target:
+        threshold, hard_limit = target.signed(kpi.better)
+        row |= {"threshold": threshold, "threshold_from": target.source, "hard_limit": hard_limit}
+        row |= {"planned_n": target.planned_n, "family": target.role}
+    if seen is None:
+        return row | {"statement": f"{kpi.name}: {reading.refusal}"}
+    shown = estimate(seen.value, seen.low, seen.high, kpi.unit, currency)
+    levels = " against ".join(number(mean, kpi.unit, currency) for mean in (seen.mean_arm, seen.mean_versus))
+    return row | {
+        "statement": f"{kpi.name}, {reading.arm} against {reading.versus}: {levels}; difference {shown}.",
+        "value": seen.value,
+        "se": seen.se,
+        "low": seen.low,
+        "high": seen.high,
+        "level": seen.level,
+        "p": seen.p,
+        "n": seen.n_arm + seen.n_versus,
+    }
+
+
+def _level(kpi: Kpi, arm: str, mean: float, n: int, currency: str) -> dict:
+    return {
+        "id": kpi.id,
+        "requirement": kpi.requirement,
+        "kind": "exact",
+        "design": "descriptive",
+        "arm": arm,
+        "unit": kpi.unit,
+        "better": kpi.better,
+        "value": mean,
+        "n": n,
+        "statement": f"{kpi.name} in {arm}: {number(mean, kpi.unit, currency)}.",
+    }

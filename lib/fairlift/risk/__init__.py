@@ -1,0 +1,1 @@
+"""Risk: what personalisation costs customers in complaints, opt-outs and rights."""

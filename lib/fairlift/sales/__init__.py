@@ -1,0 +1,1 @@
+"""Sales: what personalisation adds, customer by customer, after all costs."""

@@ -1,0 +1,193 @@
+"""Incremental revenue, profit and return on investment: the difference that personalisation makes, net of all its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from fairlift.errors import Refusal
+from fairlift.evidence import Evidence
+from fairlift.format import estimate, number
+from fairlift.method.effect import Effect, effect, lift
+from fairlift.method.kpi import kpi_evidence, read_kpis
+from fairlift.method.metric import Mean
+from fairlift.method.moments import moments
+from fairlift.sales.kpis import KPIS, REVENUE
+from fairlift.study import Study
+from fairlift.study.costs import cost_per_customer
+
+SOLD = ("assignments", "orders")
+
+
+@dataclass(frozen=True)
+class Profit:
+    """Incremental profit per assigned customer over the window, in money, net of all costs of personalisation.
+
+    `effect` is contribution after the costs of single exposures, arm minus versus; `fixed` is the cost that does not depend
+    on what a customer does.  A fixed cost moves the estimate and its limits alike and adds no variance.
+    """
+
+    effect: Effect
+    fixed: float
+    cost: float
+
+    @property
+    def value(self) -> float:
+        return self.effect.value - self.fixed
+
+    @property
+    def low(self) -> float:
+        return self.effect.low - self.fixed
+
+    @property
+    def high(self) -> float:
+        return self.effect.high - self.fixed
+
+
+def incremental_profit(
+    units: pd.DataFrame, arm: str, versus: str, fixed: float, per_exposure: float = 0.0, alpha: float = 0.05
+) -> Profit:
+    """Contribution of `arm` minus `versus` per assigned customer, less the costs of personalising the customers of `arm`.
+
+    `units` needs `contribution`, and `personalised_exposures` where one exposure costs something.  Costs fall on an arm only
+    if it is personalised.
+    """
+    net = units["contribution"]
+    if per_exposure:
+        net = net - per_exposure * units["personalised_exposures"].where(units["arm"].str.startswith("personalised"), 0)
+    metric = Mean("net_contribution")
+    frame = units[["arm"]].assign(net_contribution=net)
+    seen = effect(moments(frame, [metric], arm="arm"), metric, arm, versus, alpha=alpha)
+    charged = fixed * (arm.startswith("personalised") - versus.startswith("personalised"))
+    exposures = per_exposure * units.loc[units["arm"] == arm, "personalised_exposures"].mean() if per_exposure else 0.0
+    return Profit(seen, charged, charged + exposures)
+
+
+def incremental_evidence(study: Study) -> list[Evidence]:
+    """Every sales KPI by arm and contrast, incremental profit and ROI where costs are known, and revenue adjusted for the past."""
+    settings, alpha = study.settings, study.plan.alpha if study.plan else 0.05
+    readings = read_kpis(study.units, KPIS, study.contrasts, alpha)
+    rows = kpi_evidence(readings, study.targets, settings.outcome_window_days, settings.currency, SOLD)
+    rows += adjusted_evidence(study, alpha)
+    if "contribution" in study.units and settings.costs is not None:
+        for arm, versus in study.contrasts:
+            rows += profit_evidence(study, arm, versus, alpha)
+    return rows
+
+
+def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[Evidence]:
+    """Incremental profit against the hurdle, and the return on what personalisation cost."""
+    settings = study.settings
+    customers = settings.rollout_customers or study.mart["customers"]
+    fixed, per_exposure = cost_per_customer(settings.costs, settings.outcome_window_days, customers)
+    common = _common(study, arm, versus, "sales.profit", ("assignments", "orders", "costs"))
+    gate = {"threshold": settings.hurdle, "threshold_from": "study.yml", "family": "primary"} if _profit_pair(study, arm, versus) else {}
+    try:
+        profit = incremental_profit(study.units, arm, versus, fixed, per_exposure, alpha)
+    except Refusal as refusal:
+        return [Evidence(id="sales.incremental.profit", statement=f"Net profit per customer: {refusal}", unit="money", **gate, **common)]
+    seen = estimate(profit.value, profit.low, profit.high, "money", settings.currency)
+    limits = {"value": profit.value, "low": profit.low, "high": profit.high, "se": profit.effect.se}
+    size = {"level": 1 - alpha, "n": profit.effect.n_arm + profit.effect.n_versus}
+    rows = [
+        Evidence(
+            id="sales.incremental.profit",
+            statement=f"Net profit per customer, {arm} against {versus}: {seen} after costs of {number(profit.cost, 'money', settings.currency)}.",
+            unit="money",
+            **limits,
+            **size,
+            **gate,
+            **common,
+        )
+    ]
+    if profit.cost > 0 and not per_exposure:
+        roi = {name: limit / profit.cost for name, limit in limits.items()}
+        shown = estimate(roi["value"], roi["low"], roi["high"], "lift")
+        common = common | {"requirement": "sales.roi"}
+        statement = f"Return on the money spent on personalisation, {arm} against {versus}: {shown}."
+        rows.append(Evidence(id="sales.roi.ratio", statement=statement, unit="lift", **roi, **size, **common))
+    return rows
+
+
+def adjusted_evidence(study: Study, alpha: float) -> list[Evidence]:
+    """Revenue adjusted for spend before assignment (Lin 2013), and its relative lift (Fieller 1954), beside the plain reading."""
+    settings, units = study.settings, study.units
+    rows = []
+    covariates = tuple(name for name in ("pre_revenue",) if name in units)
+    metric = Mean(REVENUE.metric.column, covariates)
+    found = moments(units, [metric], arm="arm")
+    for arm, versus in study.contrasts:
+        common = _common(study, arm, versus, "sales.incremental", SOLD)
+        try:
+            plain = effect(found, metric, arm, versus, alpha=alpha)
+            rows += _lift_row(plain, alpha, common)
+            if covariates:
+                sharp = effect(found, metric, arm, versus, alpha=alpha, adjust="lin", interval="welch")
+                rows.append(_adjusted_row(sharp, settings.currency, common))
+        except Refusal:  # the plain reading already says why
+            continue
+    return rows
+
+
+def _adjusted_row(seen: Effect, currency: str, common: dict) -> Evidence:
+    shown = estimate(seen.value, seen.low, seen.high, "money", currency)
+    return Evidence(
+        id="sales.incremental.revenue_adjusted",
+        statement=f"Revenue per customer adjusted for earlier spend, {seen.arm} against {seen.versus}: difference {shown}.",
+        unit="money",
+        **_numbers(seen),
+        **common,
+    )
+
+
+def _lift_row(seen: Effect, alpha: float, common: dict) -> list[Evidence]:
+    base = {"id": "sales.incremental.lift", "unit": "lift", **common}
+    try:
+        relative = lift(seen, alpha=alpha)
+    except Refusal as refusal:
+        return [Evidence(statement=f"Relative lift of revenue: {refusal}", **base)]
+    shown = estimate(relative.value, relative.low, relative.high, "lift")
+    statement = f"Relative lift of revenue per customer, {seen.arm} against {seen.versus}: {shown}."
+    size = {"value": relative.value, "low": relative.low, "high": relative.high, "level": 1 - alpha}
+    return [Evidence(statement=statement, n=seen.n_arm + seen.n_versus, **size, **base)]
+
+
+def _numbers(seen: Effect) -> dict:
+    return {
+        "value": seen.value,
+        "se": seen.se,
+        "low": seen.low,
+        "high": seen.high,
+        "level": seen.level,
+        "p": seen.p,
+        "n": seen.n_arm + seen.n_versus,
+    }
+
+
+def _common(study: Study, arm: str, versus: str, requirement: str, tables: Sequence[str]) -> dict:
+    return {
+        "kind": "interval",
+        "design": "randomised",
+        "arm": arm,
+        "versus": versus,
+        "requirement": requirement,
+        "better": "up",
+        "tables": tuple(tables),
+        "window_start": "day 0",
+        "window_end": f"day {study.settings.outcome_window_days}",
+        "planned_n": _planned(study, arm, versus),
+    }
+
+
+def _planned(study: Study, arm: str, versus: str) -> int | None:
+    targets = study.targets
+    return next((t.planned_n for (_, a, v), t in targets.items() if (a, v) == (arm, versus)), None)
+
+
+def _profit_pair(study: Study, arm: str, versus: str) -> bool:
+    if not study.plan:
+        return True
+    pair = study.plan.contrasts[study.plan.profit_contrast]
+    return (pair.arm, pair.versus) == (arm, versus)
