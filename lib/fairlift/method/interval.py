@@ -1,0 +1,90 @@
+"""Intervals for counts, and p-values of a family."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from fairlift.errors import InputError, Problem
+
+
+def wilson(events: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Score interval for a proportion (Wilson 1927).
+
+    `events` of `n` units; answers (low, high) as fractions.  Raises InputError unless 0 ≤ events ≤ n and n > 0.
+
+    >>> [round(limit, 4) for limit in wilson(81, 263)]
+    [0.2553, 0.3662]
+    """
+    _check(events, n)
+    z = float(stats.norm.isf(alpha / 2))
+    centre = (events + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * math.sqrt(events * (n - events) / n + z**2 / 4)
+    return (0.0 if events == 0 else centre - half), (1.0 if events == n else centre + half)
+
+
+def newcombe(events: int, n: int, events_versus: int, n_versus: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Interval for a difference of two proportions from their Wilson limits (Newcombe 1998, method 10).
+
+    Answers (low, high) of events/n − events_versus/n_versus, as fractions.
+
+    >>> [round(limit, 4) for limit in newcombe(56, 70, 48, 80)]
+    [0.0524, 0.3339]
+    """
+    low, high = wilson(events, n, alpha)
+    low_versus, high_versus = wilson(events_versus, n_versus, alpha)
+    p, q = events / n, events_versus / n_versus
+    return p - q - math.hypot(p - low, high_versus - q), p - q + math.hypot(high - p, q - low_versus)
+
+
+def clopper_pearson(events: int, n: int, alpha: float = 0.05, sides: int = 2) -> tuple[float, float]:
+    """Exact interval for a proportion (Clopper and Pearson 1934).
+
+    With `sides=1` each limit alone holds with confidence 1 − alpha: no event among 10,000 bounds the rate at 3.0 per
+    10,000, where the two-sided interval says 3.7.
+
+    >>> [round(1e4 * clopper_pearson(0, 10_000, sides=sides)[1], 1) for sides in (1, 2)]
+    [3.0, 3.7]
+    """
+    _check(events, n)
+    if sides not in (1, 2):
+        raise InputError(Problem("interval", f"sides is {sides!r}", "say 1 or 2"))
+    tail = alpha / sides
+    low = 0.0 if events == 0 else float(stats.beta.ppf(tail, events, n - events + 1))
+    high = 1.0 if events == n else float(stats.beta.isf(tail, events + 1, n - events))
+    return low, high
+
+
+def holm(pvalues: Sequence[float]) -> np.ndarray:
+    """P-values adjusted for a family so that the chance of any false alarm is held (Holm 1979), in the order given.
+
+    >>> holm([0.01, 0.04, 0.03]).round(4).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    return _adjusted(pvalues, "holm")
+
+
+def benjamini_hochberg(pvalues: Sequence[float]) -> np.ndarray:
+    """P-values adjusted so that the share of false alarms among alarms is held (Benjamini and Hochberg 1995).
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(4).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    return _adjusted(pvalues, "fdr_bh")
+
+
+def _adjusted(pvalues: Sequence[float], method: str) -> np.ndarray:
+    from statsmodels.stats.multitest import multipletests  # late: a slow import
+
+    given = np.asarray(pvalues, dtype=float)
+    if not ((given >= 0) & (given <= 1)).all():
+        raise InputError(Problem("p-values", "some are not between 0 and 1", "leave out what was not tested"))
+    return multipletests(given, method=method)[1] if len(given) else given
+
+
+def _check(events: int, n: int) -> None:
+    if not (n > 0 and 0 <= events <= n):
+        raise InputError(Problem("interval", f"{events} events of {n} units", "events are 0 to n, and n is above 0"))

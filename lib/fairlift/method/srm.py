@@ -1,0 +1,206 @@
+"""Did the randomisation hold: sample ratio and balance of what was known beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from fairlift.errors import InputError, Problem, Refusal
+from fairlift.format import number
+from fairlift.method.moments import Moments
+
+
+@dataclass(frozen=True)
+class Srm:
+    """A sample-ratio test.
+
+    `detectable` is the smallest error in an arm's share (a fraction of all units) that the test would find with
+    probability `power` at this n.
+    """
+
+    counts: dict[str, int]
+    expected: dict[str, float]
+    n: int
+    statistic: float
+    df: int
+    p: float
+    alpha: float
+    detectable: float
+    power: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether the shares differ from the plan by more than chance allows."""
+        return self.p < self.alpha
+
+    def __str__(self) -> str:
+        width = max(map(len, self.counts))
+        rows = [f"  {arm:<{width}}  {n:>12,}  planned {self.expected[arm]:>14,.1f}" for arm, n in self.counts.items()]
+        verdict = "the shares are not as planned" if self.failed else "no mismatch found"
+        found = f"detects a share wrong by {number(self.detectable, 'points')} in {self.power:.0%} of cases"
+        return "\n".join(["sample ratio", *rows, f"  p {_against(self.p, self.alpha)}: {verdict}; {found}"])
+
+
+@dataclass(frozen=True)
+class Balance:
+    """A balance test: one p-value over all covariates, and each one's standardised difference.
+
+    `detectable` is the smallest standardised difference of a single covariate that the test would find with probability
+    `power` at this n.
+    """
+
+    arm: str
+    versus: str
+    differences: dict[str, float]
+    statistic: float
+    df: int
+    p: float
+    alpha: float
+    detectable: float
+    power: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether the arms differ beforehand by more than chance allows."""
+        return self.p < self.alpha
+
+    def __str__(self) -> str:
+        width = max(map(len, self.differences))
+        rows = [f"  {name:<{width}}  {number(smd, 'z', signed=True):>8}" for name, smd in self.differences.items()]
+        verdict = "the arms differed beforehand" if self.failed else "no imbalance found"
+        found = f"detects a standardised difference of {number(self.detectable, 'z')} in {self.power:.0%} of cases"
+        head = f"balance of {self.arm} and {self.versus}: standardised differences"
+        return "\n".join([head, *rows, f"  p {_against(self.p, self.alpha)}: {verdict}; {found}"])
+
+
+def srm(counts: Mapping[str, int], weights: Mapping[str, float], alpha: float = 0.001, power: float = 0.8) -> Srm:
+    """Test whether the arms' sizes fit the planned weights: one overall chi-squared test (Fabijan et al. 2019).
+
+    `counts` are units per arm, 0 included; `weights` are planned shares on any common scale.  Raises InputError for an
+    arm without a count or a positive weight, Refusal when fewer than five units are expected in an arm.
+
+    >>> test = srm({"a": 821_588, "b": 815_482}, {"a": 1, "b": 1})
+    >>> f"{test.p:.1e}", test.failed
+    ('1.8e-06', True)
+    """
+    problems = [
+        Problem("sample ratio", f"arm `{arm}` is planned but has no count", "count its units; nobody is 0")
+        for arm in weights
+        if arm not in counts
+    ]
+    problems += [
+        Problem("sample ratio", f"arm `{arm}` has units but no planned weight", "state its planned share")
+        for arm in counts
+        if arm not in weights
+    ]
+    problems += [
+        Problem(
+            "sample ratio",
+            f"arm `{arm}` has the planned weight {weight}",
+            "give a number above 0, or leave the arm out",
+        )
+        for arm, weight in weights.items()
+        if not (0 < weight < math.inf)
+    ]
+    problems += [
+        Problem("sample ratio", f"arm `{arm}` has the count {n}", "a count is a whole number, 0 or more")
+        for arm, n in counts.items()
+        if not (0 <= n < math.inf and n == int(n))
+    ]
+    if problems:
+        raise InputError(problems)
+    if len(weights) < 2:
+        raise Refusal("sample ratio: a single arm has no ratio to test; the plan needs at least two.")
+    arms = list(weights)
+    observed = np.array([counts[arm] for arm in arms], dtype=float)
+    shares = np.array([weights[arm] for arm in arms], dtype=float)
+    shares /= shares.sum()
+    n = observed.sum()
+    if (n * shares).min() < 5:
+        fewest = arms[int(shares.argmin())]
+        raise Refusal(
+            f"sample ratio: {n * shares.min():.1f} units are expected in {fewest}; 5 are needed; collect more."
+        )
+    statistic = float(((observed - n * shares) ** 2 / (n * shares)).sum())
+    df = len(arms) - 1
+    # one share off by d, the others in proportion, moves the statistic's mean by n d² / (share (1 − share))
+    detectable = math.sqrt(_noncentrality(df, alpha, power) * float((shares * (1 - shares)).max()) / n)
+    return Srm(
+        counts={arm: int(counts[arm]) for arm in arms},
+        expected=dict(zip(arms, (n * shares).tolist(), strict=True)),
+        n=int(n),
+        statistic=statistic,
+        df=df,
+        p=float(stats.chi2.sf(statistic, df)),
+        alpha=alpha,
+        detectable=detectable,
+        power=power,
+    )
+
+
+def balance(
+    moments: Moments, covariates: Sequence[str], arm: str, versus: str, alpha: float = 0.001, power: float = 0.8
+) -> Balance:
+    """Test whether the arms differed before they were treated: one test over all covariates (Hotelling 1931).
+
+    The covariates must have been gathered together, by `Covariates(…)` or as covariates of one metric.  The covariance
+    is pooled over both arms, as randomisation makes it the same.  Standardised differences divide by the root mean of
+    the arms' variances.  Raises Refusal when no covariate varies.
+
+    >>> import pandas as pd
+    >>> from fairlift.method import Covariates, moments
+    >>> units = pd.DataFrame({"arm": ["a", "b"] * 50, "age": [30.0, 31.0, 40.0, 39.0] * 25})
+    >>> test = balance(moments(units, Covariates("age"), "arm"), ["age"], "a", "b")
+    >>> test.differences["age"], round(test.p, 6)
+    (0.0, 1.0)
+    """
+    names = moments.with_indicators(covariates)
+    for name in (arm, versus):
+        if moments.counts.get(name, 0) < 2:
+            raise Refusal(f"balance: arm {name} has fewer than two units, so there is nothing to compare.")
+    one, two = moments.arm(arm), moments.arm(versus)
+    gaps = np.array([one.mean(name) - two.mean(name) for name in names])
+    dof = one.n + two.n - 2
+    pooled = np.array([[(one.products(a, b) + two.products(a, b)) / dof for b in names] for a in names])
+    spread = np.sqrt(np.diag(pooled))
+    size = np.array([max(abs(one.mean(name)), abs(two.mean(name))) for name in names])
+    varies = spread > 1e-12 * size
+    if not varies.any():
+        raise Refusal("balance: no covariate varies, so there is nothing to compare.")
+    scale = np.where(varies, spread, np.inf)
+    inverse = np.linalg.pinv(pooled / np.outer(scale, scale), rcond=1e-10, hermitian=True)
+    rank = int(np.linalg.matrix_rank(pooled / np.outer(scale, scale), tol=1e-10, hermitian=True))
+    pairs = one.n * two.n / (one.n + two.n)
+    statistic = float(pairs * (gaps / scale) @ inverse @ (gaps / scale))
+    left = dof + 1 - rank
+    if left < 1:
+        raise Refusal(f"balance: {int(dof + 2)} units are too few for {rank} covariates.")
+    halves = [math.sqrt((one.var(name) + two.var(name)) / 2) for name in names]
+    return Balance(
+        arm=arm,
+        versus=versus,
+        differences={
+            name: float(gap / half) if half > 0 else 0.0 for name, gap, half in zip(names, gaps, halves, strict=True)
+        },
+        statistic=statistic,
+        df=rank,
+        p=float(stats.f.sf(statistic * left / (rank * dof), rank, left)),
+        alpha=alpha,
+        detectable=math.sqrt(_noncentrality(rank, alpha, power) / pairs),
+        power=power,
+    )
+
+
+def _noncentrality(df: int, alpha: float, power: float) -> float:
+    """How far from the null a chi-squared test must be to reject with probability `power`."""
+    critical = stats.chi2.isf(alpha, df)
+    return optimize.brentq(lambda size: stats.ncx2.sf(critical, df, size) - power, 1e-6, 1e4)
+
+
+def _against(p: float, alpha: float) -> str:
+    text = number(p, "p")
+    return f"{text if text.startswith('<') else '= ' + text} against {alpha:g}"
