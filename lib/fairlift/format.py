@@ -59,10 +59,10 @@ def number(value: float | None, unit: str = "", currency: str = "EUR", signed: b
 
 
 def interval(low: float | None, high: float | None, unit: str = "", currency: str = "EUR", signed: bool = False) -> str:
-    """Write an interval with its unit at both ends; an end that is missing or infinite is said to be open.
+    """Write an interval; a unit that is a word stands once, and an end that is missing or infinite is said to be open.
 
-    >>> interval(0.285, 1.254, "money", "USD")
-    'USD 0.28 to USD 1.25'
+    >>> interval(0.285, 1.254, "money", "USD"), interval(.022, .056, "points", signed=True)
+    ('USD 0.28 to USD 1.25', '+2.20 to +5.60 points')
     """
     if low is None and high is None:
         return NOT_ASSESSED
@@ -70,7 +70,9 @@ def interval(low: float | None, high: float | None, unit: str = "", currency: st
         return f"at most {number(high, unit, currency, signed)}"
     if high is None or math.isinf(high):
         return f"at least {number(low, unit, currency, signed)}"
-    return f"{number(low, unit, currency, signed)} to {number(high, unit, currency, signed)}"
+    word = "" if unit in _MONEY else _UNITS[unit][1]
+    first = number(low, unit, currency, signed)
+    return f"{first.removesuffix(word) if word.strip().isalpha() else first} to {number(high, unit, currency, signed)}"
 
 
 def estimate(value, low, high, unit: str = "", currency: str = "EUR", signed: bool = True) -> str:

@@ -32,6 +32,11 @@ class Kpi:
     formula: str
     pitfall: str
 
+    @property
+    def unit_of_difference(self) -> str:
+        """Shares differ by percentage points, everything else in its own unit."""
+        return "points" if self.unit == "share" else self.unit
+
     def assessable(self, columns: Sequence[str]) -> bool:
         """Whether all columns it needs are there."""
         return set(self.metric.outcomes) <= set(columns)
@@ -97,7 +102,7 @@ def _difference(reading: Reading, target: Target | None, currency: str) -> dict:
         "design": "randomised",
         "arm": reading.arm,
         "versus": reading.versus,
-        "unit": kpi.unit,
+        "unit": kpi.unit_of_difference,
         "better": kpi.better,
         "family": "exploratory",
     }
@@ -107,7 +112,7 @@ def _difference(reading: Reading, target: Target | None, currency: str) -> dict:
         row |= {"planned_n": target.planned_n, "family": target.role}
     if seen is None:
         return row | {"statement": f"{kpi.name}: {reading.refusal}"}
-    shown = estimate(seen.value, seen.low, seen.high, kpi.unit, currency)
+    shown = estimate(seen.value, seen.low, seen.high, kpi.unit_of_difference, currency)
     levels = " against ".join(number(mean, kpi.unit, currency) for mean in (seen.mean_arm, seen.mean_versus))
     return row | {
         "statement": f"{kpi.name}, {reading.arm} against {reading.versus}: {levels}; difference {shown}.",

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fairlift.errors import InputError, Problem
+from fairlift.format import number
 from fairlift.study.clock import stamp
 from fairlift.study.files import Model
 
@@ -79,6 +80,21 @@ class Plan(Model):
             if missing:
                 raise ValueError(f"`{name}` says nothing of the arm {', '.join(missing)}")
         return self
+
+    def summary(self) -> str:
+        """The plan in a few lines, as a person would say it."""
+        pair = self.contrasts[self.primary.contrast]
+        profit = self.contrasts[self.profit_contrast]
+        sizes = ", ".join(f"{arm} {number(n, 'count')}" for arm, n in self.planned_n.items())
+        lines = [
+            f"{self.experiment}: {self.hypothesis}",
+            f"Judged by {self.primary.metric}, {pair.arm} against {pair.versus}; profit by {profit.arm} against {profit.versus}.",
+            f"Ends on {self.ends_at}, with at least: {sizes}.",
+        ]
+        for guard in self.guardrails:
+            pair = self.contrasts[guard.contrast]
+            lines.append(f"Must not worsen: {guard.metric} by {guard.margin:g}, {pair.arm} against {pair.versus}.")
+        return "\n".join([*lines, f"Rule: {self.decision_rule}"])
 
     def planned(self, pair: Contrast) -> int:
         """How many customers the plan wants in the two arms of a contrast together."""
