@@ -8,7 +8,7 @@ from fairlift.risk.kpis import KPIS
 from fairlift.study import Study
 
 
-def harm_evidence(study: Study) -> list[Evidence]:
+def complaints_evidence(study: Study) -> list[Evidence]:
     """Every risk KPI the study's tables allow, per customer assigned, later opt-outs included."""
     alpha = study.plan.alpha if study.plan else 0.05
     readings = read_kpis(study.units, KPIS, study.contrasts, alpha)
