@@ -1,0 +1,127 @@
+"""The book, built once from a copy of the demo, and its pages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+
+@dataclass
+class Page(HTMLParser):
+    """One built page, read once: the words a reader sees, and what it links to, names and loads."""
+
+    path: Path
+    words: list[str] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    images: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._silent = 0
+        self.source = self.path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attributes}
+        self._silent += tag in ("script", "style")
+        self.ids.update(found[name] for name in ("id", "name") if found.get(name))
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        elif tag == "link" and found.get("rel") != "canonical":
+            self.loads.append(found.get("href", ""))
+        elif "src" in found:
+            self.loads.append(found["src"])
+        if tag == "img":
+            self.images.append(found)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+
+@pytest.fixture(scope="session")
+def demo(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo study."""
+    return Path(
+        shutil.copytree(root / "data" / "demo", tmp_path_factory.mktemp("study") / "demo", ignore=shutil.ignore_patterns("out"))
+    )
+
+
+@pytest.fixture(scope="session")
+def built_book(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of HTML; FAIRLIFT_BUILT_BOOK names one already built, which saves the minute while you write."""
+    if named := os.environ.get("FAIRLIFT_BUILT_BOOK"):
+        return Path(named).resolve()
+    from fairlift.book import build
+
+    return build(demo, tmp_path_factory.mktemp("book"))
+
+
+@pytest.fixture(scope="session")
+def pages(built_book: Path) -> dict[str, Page]:
+    """Every built page by its path in the book."""
+    found = {
+        path.relative_to(built_book).as_posix(): Page(path)
+        for path in sorted(built_book.rglob("*.html"))
+        if not {"_static", "_sources", "_downloads"} & set(path.relative_to(built_book).parts)
+    }
+    assert "index.html" in found, "the book has no opening page"
+    return found
+
+
+@pytest.fixture(scope="session")
+def one_of_each(pages: dict[str, Page]) -> list[str]:
+    """A page of each template: the richest one of every folder, and all pages at the top."""
+    richest: dict[str, str] = {}
+    for name, page in pages.items():
+        folder = name.rpartition("/")[0] or name
+        if folder not in richest or len(page.source) > len(pages[richest[folder]].source):
+            richest[folder] = name
+    return sorted(richest.values())
+
+
+@pytest.fixture
+def open_page(browser, built_book: Path) -> Iterator:
+    """`open_page(name, scheme)` opens a page from disk, with the outside cut off; what went wrong is in `page.faults`."""
+    contexts = []
+
+    def go(name: str, scheme: str = "light", width: int = 1280):
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(f"{name}: script error: {error}"))
+        page.on(
+            "console",
+            lambda message: page.faults.append(f"{name}: console: {message.text}") if message.type == "error" else None,
+        )
+
+        def only_own(route) -> None:
+            if route.request.url.startswith((built_book.as_uri(), "data:", "blob:")):
+                route.continue_()
+            else:
+                page.faults.append(f"{name}: outside request: {route.request.url}")
+                route.abort()
+
+        page.route("**/*", only_own)
+        page.goto((built_book / name).as_uri(), wait_until="networkidle")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
