@@ -6,11 +6,14 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import pandas as pd
+
 from fairlift.errors import InputError, Problem, nearest
+from fairlift.format import interval, number
 
 KINDS = ("interval", "test", "exact", "attested")
 DESIGNS = ("randomised", "quasi", "descriptive", "attested")
@@ -161,6 +164,27 @@ def suppress(row: Evidence, minimum: int) -> Evidence:
     if row.n is None or row.n >= minimum:
         return row
     return replace(row, value=None, se=None, low=None, high=None, p=None, n=None, min_n=row.min_n or minimum)
+
+
+def frame(rows: Iterable[Evidence], truth: Mapping[str, float] | None = None, currency: str = "EUR") -> pd.DataFrame:
+    """Rows as a table for reading: every number formatted, the known truth beside the estimate where there is one."""
+    table = []
+    for row in rows:
+        shown = {
+            "result": row.id,
+            "for": row.segment if row.segment != "all" else "",
+            "arm": row.arm,
+            "against": row.versus,
+            "estimate": number(row.value, row.unit, currency, signed=bool(row.versus)),
+            "interval": interval(row.low, row.high, row.unit, currency, signed=bool(row.versus)) if row.kind == "interval" else "",
+            "verdict": row.verdict,
+        }
+        if truth:
+            known = truth.get(row.label)
+            shown["truth"] = "" if known is None else number(known, row.unit, currency, signed=bool(row.versus))
+        table.append(shown)
+    columns = pd.DataFrame(table)
+    return columns.loc[:, [name for name in columns if (columns[name] != "").any()]]
 
 
 def to_json(rows: Iterable[Evidence]) -> str:

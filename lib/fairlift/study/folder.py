@@ -59,6 +59,12 @@ class Study:
         """Which of these contract columns the study did not bring."""
         return [column for column in columns if column not in self.mart["columns"]]
 
+    @cached_property
+    def truth(self) -> dict[str, float]:
+        """The true effects by evidence label where the study is simulated; empty for a real one."""
+        path = self.folder / "truth.json"
+        return json.loads(path.read_text(encoding="utf-8"))["population"] if path.exists() else {}
+
     @property
     def contrasts(self) -> list[tuple[str, str]]:
         """The pairs of arms to compare: the plan's, or else every personalised arm with each other arm."""
