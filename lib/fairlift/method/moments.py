@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, cached_property, reduce
 from itertools import combinations_with_replacement
 from operator import mul
 
@@ -27,6 +27,7 @@ def indicator(covariate: str) -> str:
     return f"{covariate} missing"
 
 
+@cache
 def _label(*columns: str) -> str:
     return ("mean " if len(columns) == 1 else "sum ") + " × ".join(sorted(columns))
 
@@ -73,7 +74,7 @@ class Sample:
         return self.values[label]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Counts, means and sums of centred products of one, two and three columns: a small frame, one row a cell.
 
@@ -91,20 +92,20 @@ class Moments:
         if set(self.metrics) != set(other.metrics):
             raise InputError(Problem("moments", "moments of different metrics cannot be added", "gather both alike"))
         missing = tuple(sorted({*self.missing, *other.missing}))
-        terms = _terms(self.metrics, missing)
         # an indicator that one part never needed is 0 for all its units
         both = [part.cells.reindex(columns=_columns(self.metrics, missing), fill_value=0.0) for part in (self, other)]
-        return Moments(_pool(pd.concat(both, ignore_index=True), KEYS, terms), self.metrics, missing)
+        together = Moments(pd.concat(both, ignore_index=True), self.metrics, missing)
+        return Moments(pd.DataFrame(together.by(KEYS).values)[list(together.cells)], self.metrics, missing)
 
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms that have units."""
-        return tuple(sorted(self.cells["arm"].unique()))
+        return tuple(sorted(set(self.cells["arm"])))
 
     @property
     def counts(self) -> dict[str, int]:
         """Units in each arm, as `srm` takes them."""
-        return {arm: int(n) for arm, n in self.cells.groupby("arm")["n"].sum().items()}
+        return {arm: int(self._arrays["n"][self._arrays["arm"] == arm].sum()) for arm in self.arms}
 
     def arm(self, *names: str) -> Sample:
         """All units of one arm, or of several arms together.
@@ -119,13 +120,22 @@ class Moments:
 
     def by(self, keys: Sequence[str], *arms: str) -> Sample:
         """Units of the arms (all if none is named) in one cell per combination of `keys`, sorted, as arrays."""
-        chosen = self.cells[self.cells["arm"].isin(arms)] if arms else self.cells
-        pooled = _pool(chosen, tuple(keys), _terms(self.metrics, self.missing))
-        return Sample({name: pooled[name].to_numpy() for name in pooled.columns if name not in KEYS or name in keys})
+        values = self._arrays
+        if arms:
+            chosen = np.logical_or.reduce([values["arm"] == arm for arm in arms])
+            values = {name: array[chosen] for name, array in values.items()}
+        named, group = _grouped([values[key] for key in keys], len(values["n"]))
+        pooled = _pool(values, group, _terms(self.metrics, self.missing))
+        return Sample(dict(zip(keys, named, strict=True)) | pooled)
 
     def with_indicators(self, covariates: Sequence[str]) -> tuple[str, ...]:
         """The covariates, and an indicator for each that some units lacked."""
         return (*covariates, *(indicator(name) for name in covariates if name in self.missing))
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The frame's columns as arrays: thousands of effects are read from moments in a simulation."""
+        return {name: self.cells[name].to_numpy(dtype=object if name in KEYS else float) for name in self.cells.columns}
 
 
 def moments(
@@ -134,7 +144,7 @@ def moments(
     """Gather, in one pass, the sums that `metrics` need, by arm × stratum × day of entry.
 
     `table` is a pandas frame or an Ibis table with one row per randomised unit; `arm`, `stratum` and `day` are columns
-    of it (`day` may be any period of entry; times become dates).  The work is done where the table lives, a frame's in
+    of it (`day` may be any period of entry; times without a zone become dates).  The work is done where the table lives, a frame's in
     DuckDB.  Sums are of deviations from a shift near the mean: a raw sum of squares loses every digit of the variance
     when the mean is large (Chan, Golub and LeVeque 1983).  The shifts are the rounded means of the first 1,000 rows, or
     0 where reading those would run a join or an aggregation twice; a column whose mean turns out to be far from its
@@ -151,16 +161,13 @@ def moments(
     >>> float(b.n), float(b.mean("revenue")), float(b.var("revenue"))
     (2.0, 5.0, 32.0)
     """
-    import ibis  # late: its import alone takes longer than summing a million rows
-
     metrics = tuple(dict.fromkeys(metrics)) if isinstance(metrics, Iterable) else (metrics,)
     keys = {name: column for name, column in zip(KEYS, (arm, stratum, day), strict=True) if column is not None}
     columns = tuple(dict.fromkeys(column for metric in metrics for column in metric.columns))
     outcomes = {column for metric in metrics for column in metric.outcomes}
     _refuse(_absent((*keys.values(), *columns), [str(name) for name in table.columns]))
-    if isinstance(table, pd.DataFrame):
-        table = ibis.memtable(table[list(dict.fromkeys((*keys.values(), *columns)))])
-    _refuse(_not_numeric(table, columns))
+    table = _as_table(table, (*keys.values(), *columns))
+    _refuse(_not_numeric(table, columns) + _zoned(table, keys))
 
     shifts = _sampled_shifts(table, columns) | {m.column: 0.0 for m in metrics if isinstance(m, Proportion)}
     missing: tuple[str, ...] = ()
@@ -192,20 +199,35 @@ def cumulate(user_days, unit: str, day: str, columns: Sequence[str], until=None)
     >>> cumulate(days, "id", "day", ["revenue"], until=2).to_pyarrow().to_pylist()
     [{'id': 'x', 'revenue': 3.0}]
     """
-    import ibis
-
     _refuse(_absent((unit, day, *columns), [str(name) for name in user_days.columns]))
-    if isinstance(user_days, pd.DataFrame):
-        user_days = ibis.memtable(user_days[list(dict.fromkeys((unit, day, *columns)))])
+    user_days = _as_table(user_days, (unit, day, *columns))
     _refuse(_not_numeric(user_days, columns))
     seen = user_days if until is None else user_days.filter(user_days[day] <= until)
     return seen.group_by(unit).aggregate(**{name: seen[name].cast("float64").sum() for name in columns})
 
 
+def _as_table(table, columns: Iterable[str]):
+    """An Ibis table as it is; a frame's columns as one in DuckDB, through Arrow so that NaN reads as missing."""
+    if not isinstance(table, pd.DataFrame):
+        return table
+    import ibis  # late: its import alone takes longer than summing a million rows
+    import pyarrow as pa
+
+    arrays, problems = {}, []
+    for name in dict.fromkeys(columns):
+        try:
+            arrays[name] = pa.Array.from_pandas(table[name])
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            problems.append(Problem("units", "mixes numbers with text", "convert it to one type", column=name))
+    _refuse(problems)
+    return ibis.memtable(pa.table(arrays))
+
+
 # --- what is summed -------------------------------------------------------------------------------------------------
 
 
-def _terms(metrics: Sequence[Metric], missing: Sequence[str]) -> tuple[Term, ...]:
+@cache
+def _terms(metrics: tuple[Metric, ...], missing: tuple[str, ...]) -> tuple[Term, ...]:
     """Every product of columns that some metric needs, once."""
     found: dict[Term, None] = {}
     for metric in metrics:
@@ -276,41 +298,41 @@ def _centred(sums: pd.DataFrame, metrics, missing, shifts: Mapping[str, float]) 
     return pd.DataFrame(cells, index=sums.index).sort_values(list(KEYS), ignore_index=True)
 
 
-def _pool(cells: pd.DataFrame, keys: Sequence[str], terms: Sequence[Term]) -> pd.DataFrame:
-    """Combine cells that share `keys`: means by weight, products by Pébay's formulas."""
-    if len(keys):
-        grouped = cells.groupby(list(keys), sort=True)
-        group, size = grouped.ngroup().to_numpy(), grouped.ngroups
-        answer = {key: grouped[key].first().to_numpy() for key in keys}
-    else:
-        group, size, answer = np.zeros(len(cells), dtype=int), min(1, len(cells)), {}
-    for key in KEYS:
-        answer.setdefault(key, np.full(size, ""))
+def _grouped(keys: Sequence[np.ndarray], size: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The distinct combinations of the keys, sorted, and which of them each cell belongs to."""
+    if not keys:
+        return [], np.zeros(size, dtype=int)
+    rows = list(zip(*keys, strict=True))
+    places = {row: i for i, row in enumerate(sorted(set(rows)))}
+    named = [np.array(column, dtype=object) for column in zip(*places, strict=True)]
+    return named or [np.array([], dtype=object) for _ in keys], np.array([places[row] for row in rows], dtype=int)
+
+
+def _pool(cells: Mapping[str, np.ndarray], group: np.ndarray, terms: Sequence[Term]) -> dict[str, np.ndarray]:
+    """Combine the cells of a group: means by weight, products by Pébay's formulas."""
+    size = int(group.max()) + 1 if len(group) else 0
+    n = cells["n"]
 
     def total(values: np.ndarray) -> np.ndarray:
         return np.bincount(group, weights=values, minlength=size)
 
-    n = cells["n"].to_numpy(float)
-    answer["n"] = total(n)
-    for name in cells.columns[cells.columns.str.startswith("nonzero ")]:
-        answer[name] = total(cells[name].to_numpy(float))
-    away = {}  # each cell's mean from its group's mean
+    pooled = {name: total(array) for name, array in cells.items() if name == "n" or name.startswith("nonzero ")}
+    away = {}  # each cell's mean from its group's
     for term in terms:
+        name = _label(*term)
         if len(term) == 1:
-            means = cells[_label(*term)].to_numpy(float)
-            first = np.zeros(size)
-            first[group] = means  # measured from one of the group's own means, so that large means keep their digits
-            pooled = first + total(n * (means - first[group])) / answer["n"]
-            away[term[0]] = means - pooled[group]
-            answer[_label(*term)] = pooled
-            continue
-        inside = cells[_label(*term)].to_numpy(float)
-        if len(term) == 3:
+            base = np.zeros(size)
+            base[group] = cells[name]  # measured from one of the group's own means, so that large means keep digits
+            pooled[name] = base + total(n * (cells[name] - base[group])) / pooled["n"]
+            away[term[0]] = cells[name] - pooled[name][group]
+        elif len(term) == 2:
+            a, b = term
+            pooled[name] = total(cells[name] + n * away[a] * away[b])
+        else:
             a, b, c = term
-            for alone, two in ((a, (b, c)), (b, (a, c)), (c, (a, b))):
-                inside = inside + away[alone] * cells[_label(*two)].to_numpy(float)
-        answer[_label(*term)] = total(inside + n * math.prod((away[name] for name in term), start=np.ones(len(n))))
-    return pd.DataFrame(answer)[list(cells.columns)]
+            mixed = sum(away[x] * cells[_label(y, z)] for x, y, z in ((a, b, c), (b, a, c), (c, a, b)))
+            pooled[name] = total(cells[name] + mixed + n * away[a] * away[b] * away[c])
+    return pooled
 
 
 # --- shifts ---------------------------------------------------------------------------------------------------------
@@ -371,6 +393,15 @@ def _not_numeric(table, columns: Iterable[str]) -> list[Problem]:
         Problem("units", f"holds {kind}, not numbers", "convert it to a number column", column=name)
         for name, kind in kinds.items()
         if not (kind.is_numeric() or kind.is_boolean())
+    ]
+
+
+def _zoned(table, keys: Mapping[str, str]) -> list[Problem]:
+    """The day of a zoned time depends on where it is asked, so the caller has to say which day it was."""
+    return [
+        Problem("units", "holds times with a zone", "convert them to the local date", column=column)
+        for column in keys.values()
+        if table[column].type().is_timestamp() and table[column].type().timezone
     ]
 
 

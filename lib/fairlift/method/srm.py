@@ -122,9 +122,7 @@ def srm(counts: Mapping[str, int], weights: Mapping[str, float], alpha: float = 
     n = observed.sum()
     if (n * shares).min() < 5:
         fewest = arms[int(shares.argmin())]
-        raise Refusal(
-            f"sample ratio: {n * shares.min():.1f} units are expected in {fewest}; 5 are needed; collect more."
-        )
+        raise Refusal(f"sample ratio: {n * shares.min():.1f} units are expected in {fewest} and 5 are needed.")
     statistic = float(((observed - n * shares) ** 2 / (n * shares)).sum())
     df = len(arms) - 1
     # one share off by d, the others in proportion, moves the statistic's mean by n d² / (share (1 − share))
