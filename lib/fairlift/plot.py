@@ -1,0 +1,207 @@
+"""Figures that can be read by everybody: one style, computed alt text, one computed finding, and the table behind them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from fairlift.format import estimate, number
+
+INK, TRUTH, REST = "#1f2933", "#b45309", "#5b6770"
+ARMS = {"personalised": "#005f9e", "control": "#7a4a00", "holdout": "#4b5563"}
+STYLE = {
+    "font.size": 11,
+    "axes.edgecolor": REST,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": "#e3e7eb",
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "fairlift",
+    "svg.fonttype": "path",
+}
+Drawn = tuple[Figure, str, str]  # figure, alt text, finding
+
+
+class Row(Protocol):
+    """What a forest needs of a row; evidence has it."""
+
+    id: str
+    segment: str
+    arm: str
+    versus: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    threshold: float | None
+
+    @property
+    def label(self) -> str: ...
+
+
+def show(figure: Figure, alt: str, finding: str, table: pd.DataFrame | pd.Series) -> None:
+    """Display a figure with its alt text, its one-sentence finding and, folded, the numbers behind it."""
+    from IPython.display import HTML, display
+
+    display(HTML(figure_html(figure, alt, finding, table)))
+
+
+def figure_html(figure: Figure, alt: str, finding: str, table: pd.DataFrame | pd.Series) -> str:
+    """A figure as one piece of HTML that needs no other file; refuses a figure without words or numbers."""
+    if not alt.strip() or not finding.strip() or not len(table):
+        raise ValueError("a figure needs alt text, a finding and the table behind it")
+    drawing = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(drawing, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    numbers = (table.to_frame() if isinstance(table, pd.Series) else table).to_html(border=0, classes="fl-table", na_rep="")
+    source = base64.b64encode(drawing.getvalue()).decode()
+    return (
+        f'<figure class="fl-figure"><img src="data:image/svg+xml;base64,{source}" alt="{html.escape(alt)}">'
+        f"<figcaption>{html.escape(finding)}</figcaption>"
+        f"<details><summary>The numbers behind this figure</summary>{numbers}</details></figure>"
+    )
+
+
+def forest(rows: Sequence[Row], truth: Mapping[str, float] | None = None, currency: str = "EUR") -> Drawn:
+    """Estimates with their intervals, one line each; the known truth as a diamond, the threshold as a tick.
+
+    All rows must share one unit.  Rows without an interval are left out and said to be missing.
+    """
+    drawn = [row for row in rows if row.low is not None and row.high is not None]
+    if not drawn:
+        raise ValueError("no row has an interval to draw")
+    (unit,) = {row.unit for row in drawn}
+    truth = {row.label: truth[row.label] for row in drawn if truth and row.label in truth}
+    names = _names(drawn)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 0.9 + 0.52 * len(drawn)))
+        axes.axvline(0, color=REST, linewidth=1)
+        for place, row in enumerate(drawn):
+            axes.plot([row.low, row.high], [place, place], color=ARMS["personalised"], linewidth=2.5, solid_capstyle="butt")
+            axes.plot(row.value, place, "o", color=ARMS["personalised"], markersize=7)
+            if row.threshold is not None:
+                axes.plot(row.threshold, place, "|", color=INK, markersize=16, markeredgewidth=2)
+            if row.label in truth:
+                axes.plot(truth[row.label], place, "D", color=TRUTH, markersize=6, markerfacecolor="white", markeredgewidth=1.8)
+            shown = estimate(row.value, row.low, row.high, unit, currency)
+            axes.annotate(shown, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=10)
+        axes.set_yticks(range(len(drawn)), names)
+        axes.set_ylim(len(drawn) - 0.5, -0.5)
+        axes.xaxis.set_major_formatter(lambda value, _: number(value, unit, currency, signed=True))
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+        axes.set_xlabel("Difference (line: interval; bar: threshold" + ("; diamond: truth)" if truth else ")"))
+        axes.grid(axis="y", visible=False)
+        sns.despine(figure, left=True)
+    lines = [f"{name}: {estimate(row.value, row.low, row.high, unit, currency)}" for name, row in zip(names, drawn, strict=True)]
+    alt = f"Forest plot of {len(drawn)} differences with their intervals. " + ". ".join(lines) + "."
+    return figure, alt, _finding(drawn, truth, len(rows) - len(drawn))
+
+
+def enrolment(drawn: pd.DataFrame) -> Drawn:
+    """Customers assigned per day and arm; `drawn` has one row a day and one column an arm."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 3.2))
+        _lines(axes, drawn)
+        axes.set_ylabel("Customers assigned a day")
+        axes.set_xlabel("")
+        axes.set_ylim(0)
+        figure.autofmt_xdate()
+        sns.despine(figure)
+    totals = ", ".join(f"{arm} {number(total, 'count')}" for arm, total in drawn.sum().items())
+    first, last = str(drawn.index.min())[:10], str(drawn.index.max())[:10]
+    alt = f"Line chart of customers assigned each day from {first} to {last}, one line an arm. Totals: {totals}."
+    shares = drawn.div(drawn.sum(axis=1), axis=0)
+    biggest = drawn.sum().idxmax()
+    low, high = shares[biggest].min(), shares[biggest].max()
+    finding = (
+        f"From {first} to {last}, {number(drawn.to_numpy().sum(), 'count')} customers were assigned; the share of {biggest} lay between "
+        f"{number(low, 'share')} and {number(high, 'share')} on every day."
+    )
+    return figure, alt, finding
+
+
+def running_totals(running: pd.DataFrame, name: str, currency: str = "EUR") -> Drawn:
+    """A money total per customer growing by day since assignment, one line an arm; `running` has one row a day."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 3.6))
+        _lines(axes, running)
+        axes.set_xlabel("Days since assignment")
+        axes.set_ylabel(f"{name}, running total")
+        axes.yaxis.set_major_formatter(lambda value, _: number(value, "money_round", currency))
+        axes.set_ylim(0)
+        sns.despine(figure)
+    last = running.iloc[-1].sort_values(ascending=False)
+    ends = ", ".join(f"{arm} {number(value, 'money', currency)}" for arm, value in last.items())
+    days = number(len(running), "count")
+    alt = f"Line chart of {name.lower()} adding up over {days} days since assignment, one line an arm. At the end: {ends}."
+    gap = number(last.iloc[0] - last.iloc[-1], "money", currency)
+    finding = f"After {days} days {last.index[0]} stands highest, {gap} above {last.index[-1]}."
+    return figure, alt, finding
+
+
+def counts(numbers: pd.Series, name: str) -> Drawn:
+    """How many of something fall into each kind, as bars with their numbers."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 0.8 + 0.45 * len(numbers)))
+        sns.barplot(x=numbers.to_numpy(), y=[str(kind) for kind in numbers.index], color=ARMS["personalised"], ax=axes)
+        for bars in axes.containers:
+            axes.bar_label(bars, padding=4)
+        axes.set_xlabel(name)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        sns.despine(figure)
+    listed = ", ".join(f"{kind} {number(count, 'count')}" for kind, count in numbers.items())
+    biggest = numbers.idxmax()
+    finding = f"{name}: {number(numbers[biggest], 'count')} of {number(numbers.sum(), 'count')} are {biggest}."
+    return figure, f"Bar chart of {name.lower()}: {listed}.", finding
+
+
+def _lines(axes, wide: pd.DataFrame) -> None:
+    """One line a column, each named at its end and told apart by dashes as well as colour."""
+    palette = {arm: ARMS.get(str(arm).split("/")[0], INK) for arm in wide}
+    sns.lineplot(data=wide, ax=axes, palette=palette, linewidth=2, legend=False)
+    for arm, place in zip(wide.columns, _apart(wide.iloc[-1], axes), strict=True):
+        axes.annotate(f" {arm}", (wide.index[-1], place), color=palette[arm], va="center", fontsize=10, annotation_clip=False)
+
+
+def _apart(ends: pd.Series, axes) -> list[float]:
+    """Where to write the names so that they do not cover each other."""
+    low, high = axes.get_ylim()
+    step = (high - min(low, 0)) * 0.08
+    places, last = {}, float("-inf")
+    for arm, value in ends.sort_values().items():
+        last = places[arm] = max(value, last + step)
+    return [places[arm] for arm in ends.index]
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """A short name a row: only what tells the rows apart."""
+    parts = {
+        "id": [row.id.split(".", 1)[1].replace(".", " ").replace("_", " ") for row in rows],
+        "segment": [row.segment.replace("=", " ") for row in rows],
+        "pair": [f"{row.arm} − {row.versus}" if row.versus else row.arm for row in rows],
+    }
+    telling = [values for values in parts.values() if len(set(values)) > 1] or [parts["id"]]
+    return [": ".join(values) for values in zip(*telling, strict=True)]
+
+
+def _finding(rows: Sequence[Row], truth: Mapping[str, float], left_out: int) -> str:
+    above = sum(row.low > 0 for row in rows)
+    below = sum(row.high < 0 for row in rows)
+    text = f"Of {len(rows)} intervals, {above} lie above zero, {below} below, and {len(rows) - above - below} include it"
+    if truth:
+        held = sum(row.low <= truth[row.label] <= row.high for row in rows if row.label in truth)
+        text += f"; {held} of {len(truth)} hold the truth"
+    return text + (f" ({left_out} could not be shown)." if left_out else ".")
