@@ -1,4 +1,4 @@
-"""The book, built once from a copy of the demo, and its pages."""
+"""The book, built once from a copy of the demo, its pages, and a browser to open them in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+GET_CHROMIUM = (
+    "no Chromium found. Get one with `apt-get install chromium` (Debian, Ubuntu), `brew install --cask chromium` (macOS)"
+    " or `.venv/bin/playwright install chromium`, or name yours: FAIRLIFT_CHROMIUM=/path/to/chromium"
+)
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 @dataclass
@@ -54,11 +71,37 @@ class Page(HTMLParser):
         return "".join(self.words)
 
 
+def find_chromium(own: str) -> str | None:
+    """The browser to use: the one named by FAIRLIFT_CHROMIUM, Playwright's `own`, or the system's."""
+    if named := os.environ.get("FAIRLIFT_CHROMIUM"):
+        return named
+    known = [own, *filter(None, map(shutil.which, CHROMIUM)), MAC_CHROME]
+    return next((path for path in known if Path(path).exists()), None)
+
+
 @pytest.fixture(scope="session")
-def demo(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def browser() -> Iterator:
+    """A headless Chromium; without one the test is skipped, or fails where FAIRLIFT_STRICT=1."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = find_chromium(playwright.chromium.executable_path)
+        if path is None and os.environ.get("FAIRLIFT_STRICT") == "1":
+            pytest.fail(GET_CHROMIUM, pytrace=False)
+        if path is None:
+            pytest.skip(GET_CHROMIUM)
+        running = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the demo study."""
     return Path(
-        shutil.copytree(root / "data" / "demo", tmp_path_factory.mktemp("study") / "demo", ignore=shutil.ignore_patterns("out"))
+        shutil.copytree(
+            ROOT / "data" / "demo", tmp_path_factory.mktemp("study") / "demo", ignore=shutil.ignore_patterns("out")
+        )
     )
 
 
