@@ -13,6 +13,7 @@ from scipy import stats
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.format import interval as between
 from fairlift.format import number
+from fairlift.method.interval import fieller
 from fairlift.method.metric import Mean, Metric, Proportion, Ratio
 from fairlift.method.moments import Moments, Sample
 
@@ -203,20 +204,16 @@ def lift(effect: Effect, alpha: float = 0.05) -> Lift:
       +33.3 %, 95 % interval +18.0 % to +49.9 % (Fieller)
     """
     top, bottom = effect.mean_arm, effect.mean_versus
-    t2 = stats.t.isf(alpha / 2, effect.df) ** 2
-    a = bottom**2 - t2 * effect.se_versus**2
-    if a <= 0 or bottom <= 0:
-        why = "is negative" if a > 0 else "cannot be told from 0"
+    quantile = stats.t.isf(alpha / 2, effect.df)
+    limits = fieller(top, bottom, effect.se_arm, effect.se_versus, effect.covariance, quantile)
+    if limits is None or bottom <= 0:
+        why = "is negative" if limits else "cannot be told from 0"
         raise Refusal(
             f"{effect.metric}: no relative lift, because the mean of {effect.versus} {why}; "
             "use the absolute difference, or collect more units."
         )
-    b = top * bottom - t2 * effect.covariance
-    c = top**2 - t2 * effect.se_arm**2
-    root = math.sqrt(max(b**2 - a * c, 0.0))  # never negative while a > 0, but for rounding
-    return Lift(
-        effect.metric, effect.arm, effect.versus, top / bottom - 1, (b - root) / a - 1, (b + root) / a - 1, 1 - alpha
-    )
+    low, high = (limit - 1 for limit in limits)
+    return Lift(effect.metric, effect.arm, effect.versus, top / bottom - 1, low, high, 1 - alpha)
 
 
 def _studentised(quantile: float, skew: float) -> float:

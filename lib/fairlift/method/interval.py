@@ -40,6 +40,26 @@ def newcombe(events: int, n: int, events_versus: int, n_versus: int, alpha: floa
     return p - q - math.hypot(p - low, high_versus - q), p - q + math.hypot(high - p, q - low_versus)
 
 
+def fieller(
+    top: float, bottom: float, se_top: float, se_bottom: float, covariance: float, quantile: float
+) -> tuple[float, float] | None:
+    """The interval of a ratio of two uncertain numbers (Fieller 1954); None where it has no end.
+
+    `quantile` is the t or normal quantile.  The interval is a set without ends when `bottom` cannot be told from 0.
+
+    >>> [round(limit, 4) for limit in fieller(3.0, 2.0, 0.1, 0.1, 0.0, 1.96)]
+    [1.3364, 1.6927]
+    >>> fieller(3.0, 0.1, 0.1, 0.1, 0.0, 1.96) is None
+    True
+    """
+    t2 = quantile**2
+    a, b, c = bottom**2 - t2 * se_bottom**2, top * bottom - t2 * covariance, top**2 - t2 * se_top**2
+    if a <= 0:
+        return None
+    root = math.sqrt(max(b**2 - a * c, 0.0))  # never negative while a > 0, but for rounding
+    return (b - root) / a, (b + root) / a
+
+
 def clopper_pearson(events: int, n: int, alpha: float = 0.05, sides: int = 2) -> tuple[float, float]:
     """Exact interval for a proportion (Clopper and Pearson 1934).
 

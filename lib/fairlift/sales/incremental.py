@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from scipy import stats
 
 from fairlift.errors import Refusal
 from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
 from fairlift.method.effect import Effect, effect, lift
+from fairlift.method.interval import fieller
 from fairlift.method.kpi import kpi_evidence, read_kpis
 from fairlift.method.metric import Mean
-from fairlift.method.moments import moments
+from fairlift.method.moments import Moments, moments
 from fairlift.sales.kpis import KPIS, REVENUE
 from fairlift.study import Study
 from fairlift.study.costs import cost_per_customer
@@ -26,12 +28,14 @@ class Profit:
     """Incremental profit per assigned customer over the window, in money, net of all costs of personalisation.
 
     `effect` is contribution after the costs of single exposures, arm minus versus; `fixed` is the cost that does not depend
-    on what a customer does.  A fixed cost moves the estimate and its limits alike and adds no variance.
+    on what a customer does.  A fixed cost moves the estimate and its limits alike and adds no variance.  `cost` is the whole
+    cost per personalised customer, `roi` profit over cost with its limits; None where nothing is spent.
     """
 
     effect: Effect
     fixed: float
     cost: float
+    roi: tuple[float, float, float] | None = None
 
     @property
     def value(self) -> float:
@@ -54,15 +58,28 @@ def incremental_profit(
     `units` needs `contribution`, and `personalised_exposures` where one exposure costs something.  Costs fall on an arm only
     if it is personalised.
     """
-    net = units["contribution"]
-    if per_exposure:
-        net = net - per_exposure * units["personalised_exposures"].where(units["arm"].str.startswith("personalised"), 0)
-    metric = Mean("net_contribution")
-    frame = units[["arm"]].assign(net_contribution=net)
-    seen = effect(moments(frame, [metric], arm="arm"), metric, arm, versus, alpha=alpha)
     charged = fixed * (arm.startswith("personalised") - versus.startswith("personalised"))
-    exposures = per_exposure * units.loc[units["arm"] == arm, "personalised_exposures"].mean() if per_exposure else 0.0
-    return Profit(seen, charged, charged + exposures)
+    frame = units[["arm"]].assign(net=units["contribution"], exposure=0.0)
+    if per_exposure:
+        frame["exposure"] = per_exposure * units["personalised_exposures"].where(units["arm"].str.startswith("personalised"), 0)
+        frame["net"] -= frame["exposure"]
+    net = Mean("net", covariates=("exposure",))
+    found = moments(frame, [net], arm="arm")
+    seen = effect(found, net, arm, versus, alpha=alpha)
+    cost = charged + found.arm(arm).mean("exposure") - found.arm(versus).mean("exposure")
+    return Profit(seen, charged, cost, _roi(seen, charged, cost, found) if cost > 0 else None)
+
+
+def _roi(seen: Effect, charged: float, cost: float, found: Moments) -> tuple[float, float, float] | None:
+    """Profit over cost: a plain division while the cost is fixed, Fieller's interval where it depends on the exposures."""
+    profit = seen.value - charged
+    arms = [found.arm(seen.arm), found.arm(seen.versus)]
+    se_cost = sum(arm.var("exposure") / arm.n for arm in arms) ** 0.5
+    if se_cost == 0:
+        return profit / cost, (seen.low - charged) / cost, (seen.high - charged) / cost
+    covariance = sum(arm.cov("net", "exposure") / arm.n for arm in arms)
+    limits = fieller(profit, cost, seen.se, se_cost, covariance, stats.t.isf((1 - seen.level) / 2, seen.df))
+    return (profit / cost, *limits) if limits else None
 
 
 def incremental_evidence(study: Study) -> list[Evidence]:
@@ -89,25 +106,27 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
     except Refusal as refusal:
         return [Evidence(id="sales.incremental.profit", statement=f"Net profit per customer: {refusal}", unit="money", **gate, **common)]
     seen = estimate(profit.value, profit.low, profit.high, "money", settings.currency)
-    limits = {"value": profit.value, "low": profit.low, "high": profit.high, "se": profit.effect.se}
     size = {"level": 1 - alpha, "n": profit.effect.n_arm + profit.effect.n_versus}
     rows = [
         Evidence(
             id="sales.incremental.profit",
             statement=f"Net profit per customer, {arm} against {versus}: {seen} after costs of {number(profit.cost, 'money', settings.currency)}.",
             unit="money",
-            **limits,
+            value=profit.value,
+            low=profit.low,
+            high=profit.high,
+            se=profit.effect.se,
             **size,
             **gate,
             **common,
         )
     ]
-    if profit.cost > 0 and not per_exposure:
-        roi = {name: limit / profit.cost for name, limit in limits.items()}
-        shown = estimate(roi["value"], roi["low"], roi["high"], "lift")
-        common = common | {"requirement": "sales.roi"}
+    if profit.roi:
+        value, low, high = profit.roi
+        shown = estimate(value, low, high, "lift")
         statement = f"Return on the money spent on personalisation, {arm} against {versus}: {shown}."
-        rows.append(Evidence(id="sales.roi.ratio", statement=statement, unit="lift", **roi, **size, **common))
+        common = common | {"requirement": "sales.roi"} | size
+        rows.append(Evidence(id="sales.roi.ratio", statement=statement, unit="lift", value=value, low=low, high=high, **common))
     return rows
 
 

@@ -29,6 +29,15 @@ class Study:
     settings: Settings
     plan: Plan | None
 
+    @classmethod
+    def in_memory(cls, settings: Settings, plan: Plan | None, units: pd.DataFrame, standing: Standing) -> Study:
+        """A study without a folder, for simulations that repeat it many times; `units` are as in the mart."""
+        study = cls(Path("."), settings, plan)
+        arms = units.groupby("arm")["complete"].agg(assigned="size", complete="sum")
+        mart = {"customers": len(units), "tables": {"units": len(units)}, "arms": arms.to_dict("index")}
+        study.__dict__.update(mart=mart, units=units[units["complete"]].reset_index(drop=True), standing=standing, truth={})
+        return study
+
     @property
     def out(self) -> Path:
         return self.folder / "out"

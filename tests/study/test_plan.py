@@ -1,0 +1,123 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from fairlift.errors import InputError
+from fairlift.study.files import read_model
+from fairlift.study.folder import open_study
+from fairlift.study.plan import REGISTER, Plan, register, registrations, standing
+
+PLAN = """\
+experiment: launch
+hypothesis: Personal offers raise revenue.
+contrasts:
+  launch: {arm: personalised, versus: holdout}
+primary: {metric: sales.incremental.revenue, contrast: launch}
+profit_contrast: launch
+guardrails:
+  - {metric: risk.complaints.rate, contrast: launch, margin: 0.002}
+weights: {personalised: 0.8, holdout: 0.2}
+planned_n: {personalised: 800, holdout: 200}
+ends_at: 2026-03-01
+decision_rule: Launch if revenue and net profit rise and no guardrail is crossed.
+"""
+STUDY = """\
+retailer: Shop
+markets: [EU]
+experiment: launch
+arms: {personalised: [model], holdout: [none]}
+period: {start: 2026-01-05, end: 2026-03-01}
+outcome_window_days: 28
+"""
+
+
+def day(number):
+    return datetime(2026, 1, number, tzinfo=UTC)
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "plan.yml").write_text(PLAN)
+    (tmp_path / "study.yml").write_text(STUDY)
+    return tmp_path
+
+
+def test_a_plan_registered_before_the_first_outcome_stands(study):
+    before = (study / "plan.yml").read_bytes()
+    register(study, "launch", day(1), None)
+    assert (study / "plan.yml").read_bytes() == before
+    assert standing(study, day(2)).status == "registered"
+    assert standing(study, None).status == "registered"
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_plan_registered_at_or_after_the_first_outcome_is_exploratory(study, first):
+    register(study, "launch", day(2), day(1))
+    assert standing(study, day(first)).status == "exploratory"
+
+
+def test_registering_again_adds_nothing(study):
+    first = register(study, "launch", day(1), None)
+    assert register(study, "launch", day(9), day(8)) == first
+    assert len(registrations(study)) == 1
+
+
+def test_one_changed_letter_after_registration_shows(study):
+    register(study, "launch", day(1), None)
+    (study / "plan.yml").write_text(PLAN.replace("margin: 0.002", "margin: 0.02"))
+    found = standing(study, day(5))
+    assert (found.status, found.reason) == ("exploratory", "The plan was changed after it was registered.")
+    register(study, "launch", day(6), day(5))  # an amendment after outcomes: dated, kept, and still exploratory
+    found = standing(study, day(5))
+    assert (found.status, found.amendments, found.first.at) == ("exploratory", 1, "2026-01-01T00:00:00Z")
+
+
+def test_no_plan_and_no_register(study):
+    assert standing(study, None).status == "exploratory"
+    (study / "plan.yml").unlink()
+    assert standing(study, None).status == "no_plan"
+
+
+def test_a_damaged_register_is_refused(study):
+    (study / REGISTER).write_text("{}\nnot json\n")
+    with pytest.raises(InputError, match=r"registrations\.jsonl: line 1 is not a registration"):
+        registrations(study)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("contrast: launch, margin", "contrast: lunch, margin", "contrast lunch is not among `contrasts`"),
+        ("profit_contrast: launch", "profit_contrast: other", "contrast other is not among"),
+        ("planned_n: {personalised: 800, holdout: 200}", "planned_n: {personalised: 800}", "`planned_n` says nothing of the arm holdout"),
+        ("margin: 0.002", "margin: -1", "greater than 0"),
+        ("ends_at: 2026-03-01\n", "ends_at: soon\n", "`ends_at`, line 11"),
+        ("hypothesis", "hypotesis", "did you mean `hypothesis`?"),
+    ],
+)
+def test_plans_that_contradict_themselves(study, old, new, said):
+    (study / "plan.yml").write_text(PLAN.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        read_model(study / "plan.yml", Plan)
+    assert any(said in str(problem) for problem in caught.value.problems)
+
+
+def test_study_and_plan_must_agree_and_faults_of_both_come_together(study):
+    (study / "plan.yml").write_text(PLAN.replace("experiment: launch", "experiment: lunch").replace("versus: holdout", "versus: control").replace("holdout: ", "control: "))
+    with pytest.raises(InputError) as caught:
+        open_study(study)
+    text = str(caught.value)
+    assert "it plans `lunch`, study.yml runs `launch`" in text and "names the arm control" in text
+    (study / "study.yml").write_text(STUDY.replace("retailer", "retialer"))
+    (study / "plan.yml").write_text(PLAN.replace("alpha", "alfa").replace("margin: 0.002", "margin: 0"))
+    with pytest.raises(InputError) as caught:
+        open_study(study)
+    assert {problem.where for problem in caught.value.problems} == {"study.yml", "plan.yml"}
+
+
+def test_targets_come_from_the_plan(study):
+    opened = open_study(study)
+    target = opened.targets["risk.complaints.rate", "personalised", "holdout"]
+    assert (target.role, target.margin, target.limit, target.planned_n) == ("guardrail", 0.002, 0.004, 1000)
+    assert opened.targets["sales.incremental.revenue", "personalised", "holdout"].role == "primary"
+    assert opened.contrasts == [("personalised", "holdout")]
