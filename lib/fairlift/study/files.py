@@ -44,11 +44,16 @@ def read_yaml(path: Path) -> dict:
 def read_model(path: Path, model: type[M]) -> M:
     """The file as a `model`; every violation at once, each with its line."""
     found = read_yaml(path)
+    return validate(found, model, path.name, path.read_text(encoding="utf-8"))
+
+
+def validate(found: dict, model: type[M], where: str, text: str) -> M:
+    """What was found as a `model`; violations name the lines of `text`, the file it came from."""
     try:
         return model.model_validate(found)
     except ValidationError as error:
-        lines = key_lines(path.read_text(encoding="utf-8"))
-        raise InputError([_problem(path.name, row, model, lines) for row in error.errors()]) from None
+        lines = key_lines(text)
+        raise InputError([_problem(where, row, model, lines) for row in error.errors()]) from None
 
 
 def key_lines(text: str) -> dict[tuple[str, ...], int]:

@@ -1,0 +1,174 @@
+"""Write a synthetic study: tables, the YAML that fits them, the plan's registration, and the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import yaml
+
+from fairlift.errors import InputError, Problem
+from fairlift.simulate.calendar import calendar
+from fairlift.simulate.chunk import chunks
+from fairlift.simulate.scenario import ARMS, VARIANTS, Scenario, read_scenario
+from fairlift.simulate.tables import chunk_tables, experiment, whole_tables
+from fairlift.simulate.truth import Tally, costs_of, effects, lost_share, population
+from fairlift.study.clock import moment
+from fairlift.study.files import read_model
+from fairlift.study.plan import register
+from fairlift.study.settings import Settings
+
+# what git should not hold of a synthetic study; the file leaves itself out too
+IGNORED = "# Everything here can be simulated again.\n.gitignore\ntables/\nout/\ntruth.json\nregistrations.jsonl\n"
+# what a kept study.yml may not change, because the tables are made for it
+FIXED = ("experiment", "arms", "outcome_window_days", "pre_period_days", "timezone", "as_of")
+
+
+def simulate(folder: str | Path, scenario: str | Path = "demo", seed: int = 1, customers: int | None = None) -> dict:
+    """Make a synthetic study in `folder` and return its truth, which also stands in truth.json.
+
+    Writes every table of the contract to tables/, and study.yml, plan.yml and answers.yml where they do not exist; YAML that is
+    there is kept, and the truth uses its costs.  The plan is registered a week before the first assignment, by the simulated
+    clock.  The same scenario, seed and number of customers give the same tables to the byte.  Raises `InputError` for a
+    scenario that is not sound, and for a kept study.yml that the tables would not fit.
+
+    >>> import tempfile
+    >>> truth = simulate(Path(tempfile.mkdtemp()) / "study", "clean-win", customers=300)
+    >>> truth["decision"], truth["population"]["sales.incremental.revenue@all:personalised-vs-holdout"] > 0
+    ('go', True)
+    """
+    folder, s = Path(folder), read_scenario(scenario)
+    customers = customers or s.customers
+    if customers < 1:
+        raise InputError(Problem("customers", f"{customers} customers cannot be simulated", "give a number above 0"))
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    settings = _settings(folder, s, customers)
+    _keep(folder / "plan.yml", plan_yaml(s, customers))
+    _keep(folder / "answers.yml", answers_yaml(s))
+    _keep(folder / ".gitignore", IGNORED)
+    tally = _write_tables(folder / "tables", s, seed, customers, settings)
+    register(folder, settings.experiment, moment(s.start, s.timezone) - timedelta(days=7), None)
+    truth = {
+        "scenario": s.name,
+        "seed": seed,
+        "customers": customers,
+        "decision": s.truth.decision,
+        "reasons": s.truth.reasons,
+    }
+    rollout = settings.rollout_customers or customers
+    for name, means in (("population", population(s)), ("sample", tally.means())):
+        truth[name] = effects(means, settings.costs or [], s.window_days, rollout, settings.protected) | lost_share(s)
+    _replace(folder / "truth.json", json.dumps(truth, indent=1, allow_nan=False) + "\n")
+    return truth
+
+
+def _write_tables(folder: Path, s: Scenario, seed: int, customers: int, settings: Settings) -> Tally:
+    tally, writers, drafts = Tally(s), {}, {}
+    try:
+        for chunk in chunks(s, seed, customers):
+            tally.add(chunk)
+            for name, table in chunk_tables(s, seed, chunk).items():
+                if name not in writers:
+                    drafts[name] = folder / f"{name}.parquet.part"
+                    # without the Arrow schema, readers see plain text where the writer had a dictionary
+                    options = {"use_dictionary": _few(table), "store_schema": False, "compression": "snappy"}
+                    writers[name] = pq.ParquetWriter(drafts[name], table.schema, **options)
+                writers[name].write_table(table)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    for name, table in whole_tables(s, seed, calendar(s), settings.costs or [], customers).items():
+        drafts[name] = folder / f"{name}.parquet.part"
+        pq.write_table(table, drafts[name], store_schema=False)
+    for name, draft in drafts.items():
+        (folder / f"{name}.csv").unlink(missing_ok=True)
+        os.replace(draft, folder / f"{name}.parquet")
+    return tally
+
+
+def _few(table) -> list[str]:
+    """The columns of few values, which Parquet writes as a dictionary."""
+    import pyarrow as pa
+
+    return [column.name for column in table.schema if pa.types.is_dictionary(column.type)]
+
+
+def _settings(folder: Path, s: Scenario, customers: int) -> Settings:
+    """The study's settings: those that stand, if the tables fit them, else those of the scenario."""
+    made = Settings.model_validate(study_dict(s, customers))
+    _keep(folder / "study.yml", study_yaml(s, customers))
+    found = read_model(folder / "study.yml", Settings)
+    wrong = [name for name in FIXED if getattr(found, name) != getattr(made, name)]
+    if wrong:
+        mend = "simulate into another folder, or delete that study.yml to have it written"
+        raise InputError([Problem("study.yml", f"`{name}` does not fit the scenario {s.name}", mend) for name in wrong])
+    return found
+
+
+def study_dict(s: Scenario, customers: int) -> dict:
+    """What study.yml states for a scenario."""
+    made = {
+        "retailer": f"{s.name} (synthetic)",
+        "markets": ["EU"],
+        "experiment": experiment(s),
+        "arms": {arm: [VARIANTS[arm]] for arm in ARMS},
+        "period": {"start": s.start, "end": s.ends},
+        "outcome_window_days": s.window_days,
+        "pre_period_days": 7 * s.pre_weeks,
+        "timezone": s.timezone,
+        "as_of": s.as_of,
+        "costs": [cost.model_dump(exclude_defaults=True) for cost in costs_of(s, customers)],
+    }
+    return made | s.study
+
+
+def study_yaml(s: Scenario, customers: int) -> str:
+    """study.yml of a scenario, as text."""
+    return _yaml(f"# {s.sentence}\n# A synthetic study: nobody in it exists.", study_dict(s, customers))
+
+
+def plan_yaml(s: Scenario, customers: int) -> str:
+    """plan.yml of a scenario, as text: planned sizes leave room for customers who may not be personalised."""
+    planned = {arm: max(1, int(customers * s.offers.eligible * s.weights[arm] * s.planned_share)) for arm in ARMS}
+    made = {
+        "experiment": experiment(s),
+        "hypothesis": "Personal offers raise revenue per customer, against no offers at all.",
+        "primary": {"metric": "sales.incremental.revenue", "contrast": "against holdout"},
+        "contrasts": {
+            "against holdout": {"arm": "personalised", "versus": "holdout"},
+            "against bestsellers": {"arm": "personalised", "versus": "control"},
+            "bestsellers alone": {"arm": "control", "versus": "holdout"},
+        },
+        "profit_contrast": "against holdout",
+        "weights": {arm: s.weights[arm] for arm in ARMS},
+        "planned_n": planned,
+        "ends_at": s.ends,
+        "alpha": 0.05,
+        "power": 0.9,
+        "decision_rule": "Launch if revenue and net profit per customer rise and no guardrail is crossed.",
+    }
+    return _yaml("# What was decided before any outcome was seen.", made | s.plan)
+
+
+def answers_yaml(s: Scenario) -> str:
+    """answers.yml of a scenario, as text."""
+    return _yaml("# What people vouch for, item by item.", s.answers)
+
+
+def _yaml(comment: str, content: dict) -> str:
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120) if content else ""
+    return f"{comment}\n{text}"
+
+
+def _keep(path: Path, text: str) -> None:
+    if not path.exists():
+        _replace(path, text)
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
