@@ -56,8 +56,8 @@ class Sample:
         return self.products(left, right) / (self.n - 1)
 
     def var(self, column: str):
-        """The sample variance (n − 1)."""
-        return self.cov(column, column)
+        """The sample variance (n − 1); never below 0, as rounding could make it for a column that does not vary."""
+        return np.maximum(self.cov(column, column), 0.0)
 
     def third(self, column: str):
         """The unbiased third central moment."""
