@@ -55,29 +55,27 @@ def incremental_profit(
 ) -> Profit:
     """Contribution of `arm` minus `versus` per assigned customer, less the costs of personalising the customers of `arm`.
 
-    `units` needs `contribution`, and `personalised_exposures` where one exposure costs something.  Costs fall on an arm only
-    if it is personalised.
+    `units` needs `contribution`, and `personalised_exposures` where one exposure costs something.  `arm` bears the costs,
+    `versus` is not personalised and bears none.
     """
-    charged = fixed * (arm.startswith("personalised") - versus.startswith("personalised"))
     frame = units[["arm"]].assign(net=units["contribution"], exposure=0.0)
     if per_exposure:
-        frame["exposure"] = per_exposure * units["personalised_exposures"].where(units["arm"].str.startswith("personalised"), 0)
+        frame["exposure"] = per_exposure * units["personalised_exposures"].where(units["arm"] == arm, 0)
         frame["net"] -= frame["exposure"]
     net = Mean("net", covariates=("exposure",))
     found = moments(frame, [net], arm="arm")
     seen = effect(found, net, arm, versus, alpha=alpha)
-    cost = charged + found.arm(arm).mean("exposure") - found.arm(versus).mean("exposure")
-    return Profit(seen, charged, cost, _roi(seen, charged, cost, found) if cost > 0 else None)
+    cost = fixed + found.arm(arm).mean("exposure")
+    return Profit(seen, fixed, cost, _roi(seen, fixed, cost, found) if cost > 0 else None)
 
 
-def _roi(seen: Effect, charged: float, cost: float, found: Moments) -> tuple[float, float, float] | None:
+def _roi(seen: Effect, fixed: float, cost: float, found: Moments) -> tuple[float, float, float] | None:
     """Profit over cost: a plain division while the cost is fixed, Fieller's interval where it depends on the exposures."""
-    profit = seen.value - charged
-    arms = [found.arm(seen.arm), found.arm(seen.versus)]
-    se_cost = sum(arm.var("exposure") / arm.n for arm in arms) ** 0.5
+    profit, treated = seen.value - fixed, found.arm(seen.arm)
+    se_cost = (treated.var("exposure") / treated.n) ** 0.5
     if se_cost == 0:
-        return profit / cost, (seen.low - charged) / cost, (seen.high - charged) / cost
-    covariance = sum(arm.cov("net", "exposure") / arm.n for arm in arms)
+        return profit / cost, (seen.low - fixed) / cost, (seen.high - fixed) / cost
+    covariance = treated.cov("net", "exposure") / treated.n
     limits = fieller(profit, cost, seen.se, se_cost, covariance, stats.t.isf((1 - seen.level) / 2, seen.df))
     return (profit / cost, *limits) if limits else None
 
@@ -90,7 +88,8 @@ def incremental_evidence(study: Study) -> list[Evidence]:
     rows += adjusted_evidence(study, alpha)
     if "contribution" in study.units and settings.costs is not None:
         for arm, versus in study.contrasts:
-            rows += profit_evidence(study, arm, versus, alpha)
+            if arm.startswith("personalised") and not versus.startswith("personalised"):
+                rows += profit_evidence(study, arm, versus, alpha)
     return rows
 
 
