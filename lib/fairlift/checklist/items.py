@@ -46,7 +46,9 @@ class Applies(Model):
     def known_markets(cls, value: list[str]) -> list[str]:
         unknown = [market for market in value if not _known(market)]
         if unknown:
-            raise ValueError(f"unknown market {', '.join(unknown)}; known: {', '.join(MARKETS)} and their parts, such as US-CA")
+            raise ValueError(
+                f"unknown market {', '.join(unknown)}; known: {', '.join(MARKETS)} and their parts, such as US-CA"
+            )
         return value
 
     def holds(self, markets: Sequence[str], context: Mapping[str, bool]) -> bool:
@@ -59,7 +61,9 @@ class Applies(Model):
         """
         if self.when is not None and context.get(self.when) is False:
             return False
-        return not self.markets or any(not _known(there) or any(_meet(here, there) for here in self.markets) for there in markets)
+        return not self.markets or any(
+            not _known(there) or any(_meet(here, there) for here in self.markets) for there in markets
+        )
 
 
 def _known(market: str) -> bool:
@@ -89,7 +93,9 @@ class Verification(Model):
     deviation against `hard_limit`).  `notebook` is the one that leaves the evidence.
     """
 
-    rule: Literal["attested", "registered", "primary", "profit", "guardrail", "guardrails", "threshold", "segments", "test"]
+    rule: Literal[
+        "attested", "registered", "primary", "profit", "guardrail", "guardrails", "threshold", "segments", "test"
+    ]
     evidence: str | None = None
     notebook: str | None = None
     better: Literal["up", "down"] | None = None
@@ -158,6 +164,8 @@ class Item(Model):
                 raise ValueError(f"an assessed item needs {', '.join(lacking)}")
             if self.verification.rule in BENEFIT and (self.severity != "blocker" or self.applies != Applies()):
                 raise ValueError(f"the rule {self.verification.rule} stands on a blocker that applies everywhere")
+            if self.verification.rule == "segments" and self.severity == "blocker":
+                raise ValueError("a blocker judged by group could never pass where a group is small; make it major")
         return self
 
 
@@ -245,4 +253,3 @@ def _gaps(items: Mapping[str, Item]) -> list[Problem]:
             found = f"{len(holders)} items hold the rule `{rule}`"
             problems.append(Problem("checklists", found, "let exactly one assessed item hold it"))
     return problems
-
