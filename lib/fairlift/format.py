@@ -18,10 +18,12 @@ _UNITS = {
     "per_10k": (1, " per 10,000", 1),
     "p": (1, "", 4),
     "days": (1, " days", 1),
+    "seconds": (1, " s", 1),
     "weeks": (1, " weeks", 0),
     "orders": (1, " orders", 3),
     "items": (1, " items", 3),
     "per_session": (1, " per session", 3),
+    "times": (1, " times", 1),
     "z": (1, "", 3),
 }
 _MONEY = {"money": 2, "money_small": 4, "money_round": 0}
