@@ -317,8 +317,12 @@ def _merged(path: Path, seen: tuple[Path, ...]) -> dict:
 
 
 def _over(base: dict, changes: dict) -> dict:
+    """The base with changes laid over it, mapping by mapping; an answer and a formula replace the old one whole."""
     merged = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "formula"
-        merged[key] = _over(base[key], value) if both else value
+        deep = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "formula"
+        if deep and key == "answers":
+            merged[key] = base[key] | value
+        else:
+            merged[key] = _over(base[key], value) if deep else value
     return merged

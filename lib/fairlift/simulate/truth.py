@@ -135,7 +135,7 @@ def _under(s: Scenario, cells: Cells, treatment: int) -> dict[str, np.ndarray]:
     back = effect["returns"] * returns
     listed = lines * cells.price * items
     paid = (1 - off) * (1 - cells.member * basket.redeem * basket.reward)
-    fee = sum(basket.channels[name] * basket.fulfilment[name] for name in basket.channels)
+    fee = sum(basket.channels[name] * round(basket.fulfilment[name], 2) for name in basket.channels)
     found = {
         "orders": orders,
         "converted": converted,
@@ -144,7 +144,7 @@ def _under(s: Scenario, cells: Cells, treatment: int) -> dict[str, np.ndarray]:
         "cost_of_goods": listed * np.dot(share, price * cost),
         "refund": listed * paid * np.dot(share, price * back),
         "cost_recovered": listed * basket.resale * np.dot(share, price * cost * back),
-        "fulfilment_cost": orders * fee + lines * basket.handling * np.dot(share, back),
+        "fulfilment_cost": orders * fee + lines * round(basket.handling, 2) * np.dot(share, back),
         "items": lines * items,
         "sessions": orders
         + s.activity.orders_a_week * cells.activity * s.browsing * effect["browsing"] * demand.mean(),

@@ -13,10 +13,11 @@ from fairlift.simulate.scenario import ARMS, VARIANTS, Scenario, read_scenario
 from fairlift.simulate.truth import outcomes
 
 # the outcomes of units.parquet, in its order
-OUTCOMES = tuple(
-    "orders converted revenue discount refund contribution items sessions visited seconds pages exposures "
-    "personalised_exposures opened clicked complaints complained privacy_requests requested opted_out unsubscribed "
-    "returned_orders".split()
+OUTCOMES = (
+    *("orders", "converted", "revenue", "discount", "refund", "contribution", "items"),
+    *("sessions", "visited", "seconds", "pages"),
+    *("exposures", "personalised_exposures", "opened", "clicked"),
+    *("complaints", "complained", "privacy_requests", "requested", "opted_out", "unsubscribed", "returned_orders"),
 )
 
 

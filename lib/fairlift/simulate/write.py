@@ -7,6 +7,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
@@ -25,6 +26,20 @@ from fairlift.study.settings import Settings
 IGNORED = "# Everything here can be simulated again.\n.gitignore\ntables/\nout/\ntruth.json\nregistrations.jsonl\n"
 # what a kept study.yml may not change, because the tables are made for it
 FIXED = ("experiment", "arms", "outcome_window_days", "pre_period_days", "timezone", "as_of")
+
+NOTES = {
+    "markets": "Markets choose the duties that apply.",
+    "arms": "Which variants of the assignments belong to which arm.",
+    "period": "First night of assignment, and the day the last outcome window closes. Days and weeks are local, times in tables UTC.",
+    "costs": "What personalisation costs. `per` is a year, a customer_year, an exposure, or once (spread over `years`).",
+    "protected": "Attributes by which fairness is measured; never shown one by one.",
+    "caps": "Messages a customer may get in a week.",
+    "context": "What is not true here lifts the duties that hang on it; what is left out counts as true.",
+    "primary": "The one metric the benefit is judged by, and the arms it compares.",
+    "weights": "The share of customers drawn into each arm, and how many complete ones the plan waits for.",
+    "guardrails": "What must not get worse by more than `margin`, in the metric's own unit.",
+    "decision_rule": "What follows from which result.",
+}
 
 
 def simulate(folder: str | Path, scenario: str | Path = "demo", seed: int = 1, customers: int | None = None) -> dict:
@@ -89,10 +104,8 @@ def _write_tables(folder: Path, s: Scenario, seed: int, customers: int, settings
     return tally
 
 
-def _few(table) -> list[str]:
+def _few(table: pa.Table) -> list[str]:
     """The columns of few values, which Parquet writes as a dictionary."""
-    import pyarrow as pa
-
     return [column.name for column in table.schema if pa.types.is_dictionary(column.type)]
 
 
@@ -150,17 +163,26 @@ def plan_yaml(s: Scenario, customers: int) -> str:
         "power": 0.9,
         "decision_rule": "Launch if revenue and net profit per customer rise and no guardrail is crossed.",
     }
-    return _yaml("# What was decided before any outcome was seen.", made | s.plan)
+    return _yaml(
+        "# What was decided before any outcome was seen. It is registered by its hash: a change counts as an amendment.",
+        made | s.plan,
+    )
 
 
 def answers_yaml(s: Scenario) -> str:
     """answers.yml of a scenario, as text."""
-    return _yaml("# What people vouch for, item by item.", s.answers)
+    return _yaml(
+        "# What people vouch for, item by item. Change it freely: every change is logged under answers/.", s.answers
+    )
 
 
 def _yaml(comment: str, content: dict) -> str:
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120) if content else ""
-    return f"{comment}\n{text}"
+    """The content as YAML, with a comment at the top and one before each part that needs a word."""
+    text = comment + "\n"
+    for key, value in content.items():
+        text += f"\n# {NOTES[key]}\n" if key in NOTES else ""
+        text += yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=110)
+    return text
 
 
 def _keep(path: Path, text: str) -> None:

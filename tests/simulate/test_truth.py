@@ -1,0 +1,193 @@
+"""The truth is true: closed forms against a large paired simulation, and every scenario's own formula."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from fairlift.simulate import costs_of, draw_units, effects, holds, population, read_scenario, scenarios
+from fairlift.simulate.chunk import chunks
+from fairlift.simulate.scenario import ARMS, BENEFIT, TREATMENTS
+from fairlift.simulate.truth import EFFECTS, Tally, lost_share, outcomes
+
+REVENUE = "sales.incremental.revenue@all:personalised-vs-holdout"
+
+
+def truth_of(name: str) -> dict[str, float]:
+    s = read_scenario(name)
+    found = effects(population(s), costs_of(s, s.customers), s.window_days, s.customers, s.study["protected"])
+    return found | lost_share(s)
+
+
+class Moments:
+    """Means and their standard errors of many columns, a block at a time."""
+
+    def __init__(self):
+        self.n, self.sums, self.squares = 0, {}, {}
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        self.n += len(next(iter(columns.values())))
+        for name, values in columns.items():
+            self.sums[name] = self.sums.get(name, 0.0) + values.sum()
+            self.squares[name] = self.squares.get(name, 0.0) + (values**2).sum()
+
+    def mean(self, name: str) -> float:
+        return self.sums[name] / self.n
+
+    def se(self, name: str) -> float:
+        return np.sqrt(max(self.squares[name] / self.n - self.mean(name) ** 2, 0) / self.n)
+
+
+def rich():
+    """A scenario in which everything that has an effect has a visible one."""
+    s = read_scenario("unfair-targeting")
+    changes = {
+        "opt_outs": 150,
+        "unsubscribes": 200,
+        "complaints": 80,
+        "requests": 60,
+        "returns": 0.12,
+        "depth": 0.25,
+        "discounted": 0.4,
+    }
+    treatments = s.treatments | {"personalised": s.treatments["personalised"].model_copy(update=changes)}
+    return s.model_copy(update={"treatments": treatments})
+
+
+@pytest.fixture(scope="module")
+def paired():
+    """Means a customer in each arm, and paired differences from the holdout, over 100,000 customers."""
+    s = rich()
+    arms, gaps = {arm: Moments() for arm in ARMS}, {arm: Moments() for arm in ARMS[:2]}
+    for chunk in chunks(s, 11, 100_000):
+        eligible = chunk.people.eligible
+        found = {
+            arm: {name: values[eligible] for name, values in outcomes(s, chunk, chunk.people.received[place]).items()}
+            for place, arm in enumerate(ARMS)
+        }
+        for arm, columns in found.items():
+            arms[arm].add(columns)
+        for arm, moments in gaps.items():
+            moments.add({name: values - found["holdout"][name] for name, values in found[arm].items()})
+    return s, arms, gaps
+
+
+def test_population_means_are_those_of_a_large_simulation(paired):
+    s, arms, _ = paired
+    means = population(s)
+    far = {}
+    for arm, moments in arms.items():
+        for name, expected in means.arms[arm].items():
+            if name in moments.sums:
+                far[arm, name] = (moments.mean(name) - expected) / (moments.se(name) or 1e-12)
+    assert len(far) > 40
+    assert max(map(abs, far.values())) < 4, {key: z for key, z in far.items() if abs(z) > 3}
+
+
+def test_population_effects_are_those_of_a_large_paired_simulation(paired):
+    """Paired differences have a fraction of the noise, so they see errors the means would hide."""
+    s, _, gaps = paired
+    means = population(s)
+    far = {}
+    for arm, moments in gaps.items():
+        for name, expected in means.arms[arm].items():
+            if name in moments.sums:
+                gap = expected - means.arms["holdout"][name]
+                far[arm, name] = (moments.mean(name) - gap) / (moments.se(name) or 1e-12)
+    assert gaps["personalised"].se("revenue") < 0.25  # against 0.7 unpaired
+    assert max(map(abs, far.values())) < 4, {key: z for key, z in far.items() if abs(z) > 3}
+
+
+def test_shares_reached_by_group_are_those_of_a_large_simulation(paired):
+    s, _, _ = paired
+    tally = Tally(s)
+    for chunk in chunks(s, 12, 40_000):
+        tally.add(chunk)
+    expected = population(s).reached
+    for key, (share, hits) in tally.means().reached.items():
+        n = share * tally.n
+        assert abs(share - expected[key][0]) < 4 * np.sqrt(share * (1 - share) / tally.n), key
+        assert abs(hits - expected[key][1]) < 4 * np.sqrt(expected[key][1] * (1 - expected[key][1]) / n), key
+
+
+def test_sample_effects_are_paired_averages_over_the_customers_drawn(paired):
+    s, arms, gaps = paired
+    tally = Tally(s)
+    for chunk in chunks(s, 11, 100_000):
+        tally.add(chunk)
+    found = effects(tally.means(), [], s.window_days, 100_000)
+    for name, metric in EFFECTS.items():
+        if isinstance(metric, str):
+            assert found[f"{name}@all:personalised-vs-holdout"] == pytest.approx(gaps["personalised"].mean(metric))
+    one, two = arms["personalised"], arms["holdout"]
+    order_value = one.mean("revenue") / one.mean("orders") - two.mean("revenue") / two.mean("orders")
+    assert found["sales.value.order@all:personalised-vs-holdout"] == pytest.approx(order_value)
+
+
+def test_the_arm_drawn_shows_its_own_potential_outcome():
+    """What a customer does equals what she would do in the arm she is in."""
+    s = read_scenario("demo")
+    chunk = next(chunks(s, 3, 4_000))
+    real = outcomes(s, chunk, chunk.people.treatment)
+    for place, _ in enumerate(ARMS):
+        would = outcomes(s, chunk, chunk.people.received[place])
+        here = chunk.people.arm == place
+        for name, values in real.items():
+            assert np.array_equal(values[here], would[name][here]), name
+
+
+def test_no_effect_changes_nothing_anybody_buys():
+    s = read_scenario("no-effect")
+    chunk = next(chunks(s, 5, 5_000))
+    one, two = (outcomes(s, chunk, chunk.people.received[place]) for place in (0, 2))
+    for name in ("orders", "revenue", "contribution", "refund", "sessions", "items"):
+        assert np.array_equal(one[name], two[name]), name
+    assert one["exposures"].sum() > 0
+
+
+@pytest.mark.parametrize("name", scenarios())
+def test_every_scenario_is_true_to_its_formula(name):
+    judged = holds(read_scenario(name).truth.formula, truth_of(name))
+    assert all(judged.values()), judged
+
+
+def test_a_formula_can_fail():
+    assert holds({BENEFIT: "= 0"}, truth_of("clean-win")) == {BENEFIT: False}
+
+
+@pytest.mark.parametrize("customers", [1_000, 20_000, 123_457])
+def test_break_even_is_exact_for_any_number_of_customers(customers):
+    s = read_scenario("break-even")
+    found = effects(population(s), costs_of(s, customers), s.window_days, customers)
+    assert abs(found[BENEFIT]) < 1e-12
+    assert found[REVENUE] > 10
+
+
+def test_the_demo_has_ninety_percent_power_with_its_holdout():
+    s, units = read_scenario("demo"), draw_units("demo", seed=77)
+    by_arm = units.groupby("arm")["revenue"].agg(["var", "size"]).loc[["personalised", "holdout"]]
+    se = np.sqrt((by_arm["var"] / by_arm["size"]).sum())
+    assert norm.cdf(truth_of("demo")[REVENUE] / se - norm.isf(0.025)) > 0.9
+    assert s.weights["holdout"] <= 0.2
+
+
+def test_costs_fall_on_the_personalised_arm_only():
+    s = read_scenario("demo")
+    found = truth_of("demo")
+    pairs = {
+        pair: found[f"sales.incremental.contribution@all:{pair}"] - found[f"sales.incremental.profit@all:{pair}"]
+        for pair in ("personalised-vs-holdout", "personalised-vs-control", "control-vs-holdout")
+    }
+    assert pairs["control-vs-holdout"] == 0
+    assert pairs["personalised-vs-holdout"] == pytest.approx(pairs["personalised-vs-control"])
+    exposures = population(s).arms["personalised"]["personalised_exposures"]
+    yearly = (90_000 + 30_000 + 110_000 + 60_000 / 3) / s.customers
+    assert pairs["personalised-vs-holdout"] == pytest.approx(yearly * 56 / 365 + 0.002 * exposures)
+
+
+def test_treatments_are_ordered_as_the_arms_mean_them():
+    assert TREATMENTS[0] == "none"
+    s = read_scenario("demo")
+    people = next(chunks(s, 1, 2_000)).people
+    assert set(people.received[ARMS.index("holdout")]) == {0}
+    assert set(people.received[ARMS.index("control")]) == {0, 1}
+    assert set(people.received[ARMS.index("personalised")]) == {0, 2}
