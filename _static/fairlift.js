@@ -1,6 +1,12 @@
-// What the theme gets wrong for people who listen to a page or speak to it: a control's name must hold its visible words.
+// What the theme gets wrong: the menu on a phone, and names of controls for people who listen to a page or speak to it.
+
+// The theme leaves a bar at the top whose hidden menu buttons its scripts take for the real ones, so that on a phone the
+// menu would not open.  It is emptied when the page is parsed, before those deferred scripts run; they measure the bar itself.
+document.addEventListener("readystatechange", () => document.getElementById("pst-header")?.replaceChildren(), { once: true });
+
 document.addEventListener("DOMContentLoaded", () => {
-  // The search buttons read "Search Ctrl K" and folded cells "Show code cell source"; a label of other words hides that.
+  // A control's name must hold its visible words: the search button reads "Search Ctrl K", a folded cell "Show code cell
+  // source", and a label of other words hides that.
   for (const control of document.querySelectorAll(".search-button-field[aria-label], summary[aria-label]"))
     if (control.textContent.trim()) control.removeAttribute("aria-label");
 

@@ -73,6 +73,16 @@ def test_no_page_is_wider_than_a_phone(one_of_each, open_page):
     assert wide == {}
 
 
+@pytest.mark.browser
+def test_the_menu_opens_on_a_phone(open_page):
+    page = open_page("index.html", width=390)
+    assert not page.locator("nav.bd-links").is_visible()
+    page.locator(".primary-toggle:visible").click()
+    page.locator("nav.bd-links").wait_for(state="visible", timeout=5_000)
+    assert axe(page) == []
+    assert page.faults == []
+
+
 def axe(page) -> list[str]:
     """WCAG 2.1 AA violations of an open page, one line each."""
     page.evaluate((Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
