@@ -1,0 +1,61 @@
+"""Small pieces of Markdown for generated pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+BADGES = {
+    "GO": "fl-go",
+    "GO WITH CONDITIONS": "fl-conditions",
+    "NO-GO": "fl-no-go",
+    "pass": "fl-go",
+    "fail": "fl-no-go",
+    "inconclusive": "fl-conditions",
+}
+
+
+def plain(text: object) -> str:
+    r"""Text that Markdown leaves as it is, in a sentence or in a cell.
+
+    >>> print(plain("orders | $5 <b>"))
+    orders \| \$5 \<b\>
+    """
+    return re.sub(r"([\\`*_{}\[\]<>$|#~])", r"\\\1", " ".join(str(text).split()))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; cells are Markdown already.
+
+    >>> print(table(["a", "b"], [["1", ""]]))
+    | a | b |
+    |---|---|
+    | 1 |   |
+    """
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell or " " for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def code(name: str) -> str:
+    """A name in code letters."""
+    return f"`{name}`"
+
+
+def page(title: str, *blocks: str) -> str:
+    """A page from its title and blocks, empty ones left out."""
+    return "\n\n".join([f"# {title}", *(block for block in blocks if block)]) + "\n"
+
+
+def badge(word: str, shown: str | None = None) -> str:
+    """A decision or verdict as a badge, in HTML: its sign and word first, colour last."""
+    return f'<span class="fl-badge {BADGES.get(word, "fl-not-assessed")}">{shown or word}</span>'
+
+
+def anchor(name: str) -> str:
+    """The anchor of a named thing on its page.
+
+    >>> anchor("law.dpia.signed")
+    'law-dpia-signed'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
