@@ -30,11 +30,15 @@ class Study:
     plan: Plan | None
 
     @classmethod
-    def in_memory(cls, settings: Settings, plan: Plan | None, units: pd.DataFrame, standing: Standing) -> Study:
-        """A study without a folder, for simulations that repeat it many times; `units` are as in the mart."""
+    def in_memory(
+        cls, settings: Settings, plan: Plan | None, units: pd.DataFrame, standing: Standing, customers: int | None = None
+    ) -> Study:
+        """A study without a folder, for simulations that repeat it many times; `units` are as in the mart.
+
+        `customers` is how many the retailer has; by default those in `units`.
+        """
         study = cls(Path("."), settings, plan)
-        arms = units.groupby("arm")["complete"].agg(assigned="size", complete="sum")
-        mart = {"customers": len(units), "tables": {"units": len(units)}, "arms": arms.to_dict("index")}
+        mart = {"customers": customers or len(units), "source_rows": {"assignments": len(units)}, "set_aside": []}
         study.__dict__.update(mart=mart, units=units[units["complete"]].reset_index(drop=True), standing=standing, truth={})
         return study
 
