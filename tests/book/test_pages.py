@@ -74,8 +74,8 @@ def test_no_page_is_wider_than_a_phone(one_of_each, open_page):
 
 
 @pytest.mark.browser
-def test_the_menu_opens_on_a_phone(open_page):
-    page = open_page("index.html", width=390)
+def test_the_menu_opens_on_a_phone(open_page, one_of_each):
+    page = open_page(next(name for name in one_of_each if name.startswith("chapters/")), width=390)
     assert not page.locator("nav.bd-links").is_visible()
     page.locator(".primary-toggle:visible").click()
     page.locator("nav.bd-links").wait_for(state="visible", timeout=5_000)
