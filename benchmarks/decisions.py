@@ -15,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from record import write_results
+
 from fairlift.checklist.answers import Entry, fold, read_file
 from fairlift.checklist.items import catalogue
 from fairlift.ethics.fairness import fairness_evidence

@@ -36,7 +36,12 @@ def test_interval_passes_only_when_whole_on_the_right_side(low, high, better, th
 
 @pytest.mark.parametrize(
     ("p", "detectable", "tolerance", "verdict"),
-    [(0.0005, 0.01, 0.02, "fail"), (0.5, 0.01, 0.02, "pass"), (0.5, 0.03, 0.02, "inconclusive"), (None, 0.01, 0.02, "inconclusive")],
+    [
+        (0.0005, 0.01, 0.02, "fail"),
+        (0.5, 0.01, 0.02, "pass"),
+        (0.5, 0.03, 0.02, "inconclusive"),
+        (None, 0.01, 0.02, "inconclusive"),
+    ],
 )
 def test_a_test_that_could_not_have_seen_the_fault_does_not_pass(p, detectable, tolerance, verdict):
     assert row(kind="test", p=p, high=detectable, hard_limit=tolerance, threshold=0.001).verdict == verdict
@@ -117,6 +122,9 @@ def test_every_fault_of_a_row_is_named_at_once():
 
 
 def test_frame_puts_the_truth_beside_the_estimate():
-    shown = evidence.frame([row(arm="a", versus="b", value=1.5, low=1, high=2, unit="money")], {"sales.incremental.revenue@all:a-vs-b": 1.4})
+    shown = evidence.frame(
+        [row(arm="a", versus="b", value=1.5, low=1, high=2, unit="money")],
+        {"sales.incremental.revenue@all:a-vs-b": 1.4},
+    )
     assert shown.loc[0, "truth"] == "+EUR 1.40"
     assert shown.loc[0, "interval"] == "+EUR 1.00 to +EUR 2.00"

@@ -53,7 +53,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @command
 def new(
     study: Folder,
-    from_csv: Annotated[list[Path] | None, typer.Option("--from", help="A CSV file to map; repeat it or list several.")] = None,
+    from_csv: Annotated[
+        list[Path] | None, typer.Option("--from", help="A CSV file to map; repeat it or list several.")
+    ] = None,
     more: Annotated[list[Path] | None, typer.Argument(help="More CSV files after --from.", show_default=False)] = None,
 ) -> None:
     """Make a commented study folder; with --from, propose how your CSV files map to the contract.
@@ -75,7 +77,9 @@ def simulate(
     study: Folder,
     scenario: Annotated[str, typer.Option(help="A name in data/scenarios/, or a YAML file.")] = "demo",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same retailer.")] = 1,
-    customers: Annotated[int | None, typer.Option(min=100, help="How many customers; the scenario's number by default.")] = None,
+    customers: Annotated[
+        int | None, typer.Option(min=100, help="How many customers; the scenario's number by default.")
+    ] = None,
 ) -> None:
     """Make a synthetic retailer whose true effects are known, with a plan and answers that fit.
 
@@ -123,7 +127,11 @@ def plan(study: Folder) -> None:
 
     opened = open_study(study)
     if opened.plan is None:
-        _refuse("plan.yml", "there is no plan", "write plan.yml before any outcome is seen; `fairlift new` makes a commented one")
+        _refuse(
+            "plan.yml",
+            "there is no plan",
+            "write plan.yml before any outcome is seen; `fairlift new` makes a commented one",
+        )
     out.print(opened.plan.summary(), markup=False)
     entries = registrations(opened.folder)
     present = next((entry for entry in entries if entry.plan_hash == plan_hash(opened.folder / "plan.yml")), None)
@@ -147,10 +155,14 @@ def register(study: Folder) -> None:
 
     opened = open_study(study)
     if opened.plan is None:
-        _refuse("plan.yml", "there is no plan to register", "write plan.yml first; `fairlift new` makes a commented one")
+        _refuse(
+            "plan.yml", "there is no plan to register", "write plan.yml first; `fairlift new` makes a commented one"
+        )
     entry = fix(opened.folder, opened.plan.experiment, opened.settings.clock(), latest_outcome(opened))
     out.print(f"Registered on {entry.at}: {entry.plan_hash}")
-    out.print("Send this hash to somebody outside the team today, or sign a tag with it: then nobody can doubt the date.")
+    out.print(
+        "Send this hash to somebody outside the team today, or sign a tag with it: then nobody can doubt the date."
+    )
 
 
 class Status(StrEnum):
@@ -174,7 +186,9 @@ def answer(
     approver: Annotated[str | None, typer.Option(help="Who approved it.")] = None,
     expires: Annotated[str | None, typer.Option(help="Until when it holds, as 2026-12-31.")] = None,
     control: Annotated[str | None, typer.Option(help="What protects customers meanwhile, for a waiver.")] = None,
-    ramp_cap: Annotated[float | None, typer.Option(min=0, max=1, help="Largest share of customers, for a waiver.")] = None,
+    ramp_cap: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Largest share of customers, for a waiver.")
+    ] = None,
 ) -> None:
     """Answer one checklist item; the answer is added to the log and nothing is overwritten.
 
@@ -185,7 +199,13 @@ def answer(
     from fairlift.study import open_study
 
     opened = open_study(study)
-    details = {"reason": reason, "approver": approver, "expires_on": expires, "compensating_control": control, "ramp_cap": ramp_cap}
+    details = {
+        "reason": reason,
+        "approver": approver,
+        "expires_on": expires,
+        "compensating_control": control,
+        "ramp_cap": ramp_cap,
+    }
     given = {name: value for name, value in details.items() if value is not None}
     at = opened.settings.clock()
     note(opened.folder, item, status.value, name=who, function=function, when=at, evidence=evidence or [], **given)
@@ -220,7 +240,9 @@ def decide(
     sign: Annotated[bool, typer.Option("--sign", help="Sign the decision; needs --who and --function.")] = False,
     who: Annotated[str | None, typer.Option(help="Your name.")] = None,
     function: Annotated[str | None, typer.Option(help="Your function.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show every checklist item, not only what stands in the way.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show every checklist item, not only what stands in the way.")
+    ] = False,
 ) -> None:
     """Decide from the evidence and the answers: go, go with conditions, or no-go, with reasons.
 
@@ -245,7 +267,9 @@ def decide(
 
 @command
 def book(
-    study: Annotated[Path | None, typer.Argument(help="A study's folder; without it, the published book.", show_default=False)] = None,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study's folder; without it, the published book.", show_default=False)
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="How many notebooks at a time.")] = 2,
 ) -> None:
     """Build the published book from the demo, or the report of a study; prints where it is.
@@ -291,5 +315,7 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:  # the one place where a fault of ours becomes a message
         log = Path("fairlift-fault.log")
         log.write_text(safe_trace(error), encoding="utf-8")
-        err.print(f"A fault of Fairlift itself ({type(error).__name__}). Please report it with {log}, which holds no data.")
+        err.print(
+            f"A fault of Fairlift itself ({type(error).__name__}). Please report it with {log}, which holds no data."
+        )
         return FAULT

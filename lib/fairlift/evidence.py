@@ -93,7 +93,9 @@ class Evidence:
                 object.__setattr__(self, name, int(number) if name in ("n", "planned_n", "min_n") else float(number))
         object.__setattr__(self, "tables", tuple(self.tables))
         if wrong:
-            raise InputError([Problem(f"evidence {self.id}", text, "correct the row where it is made") for text in wrong])
+            raise InputError(
+                [Problem(f"evidence {self.id}", text, "correct the row where it is made") for text in wrong]
+            )
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -176,7 +178,9 @@ def frame(rows: Iterable[Evidence], truth: Mapping[str, float] | None = None, cu
             "arm": row.arm,
             "against": row.versus,
             "estimate": number(row.value, row.unit, currency, signed=bool(row.versus)),
-            "interval": interval(row.low, row.high, row.unit, currency, signed=bool(row.versus)) if row.kind == "interval" else "",
+            "interval": interval(row.low, row.high, row.unit, currency, signed=bool(row.versus))
+            if row.kind == "interval"
+            else "",
             "verdict": row.verdict,
         }
         if truth:
@@ -189,7 +193,9 @@ def frame(rows: Iterable[Evidence], truth: Mapping[str, float] | None = None, cu
 
 def to_json(rows: Iterable[Evidence]) -> str:
     """Rows as a JSON list, each with its verdict beside it for readers of the file."""
-    return json.dumps([asdict(row) | {"verdict": row.verdict} for row in rows], indent=1, allow_nan=False, ensure_ascii=False)
+    return json.dumps(
+        [asdict(row) | {"verdict": row.verdict} for row in rows], indent=1, allow_nan=False, ensure_ascii=False
+    )
 
 
 def from_json(text: str, where: str = "evidence") -> list[Evidence]:
@@ -246,7 +252,9 @@ def write(path: Path, rows: Sequence[Evidence]) -> Path:
 
 def read(folder: Path) -> list[Evidence]:
     """Every row under `folder`, sorted by file; refuses duplicates across files."""
-    rows = [row for path in sorted(folder.glob("*.json")) for row in from_json(path.read_text(encoding="utf-8"), path.name)]
+    rows = [
+        row for path in sorted(folder.glob("*.json")) for row in from_json(path.read_text(encoding="utf-8"), path.name)
+    ]
     problems = duplicates(rows)
     if problems:
         raise InputError(problems)

@@ -66,7 +66,9 @@ def figure_html(figure: Figure, alt: str, finding: str, table: pd.DataFrame | pd
     with matplotlib.rc_context(STYLE):
         figure.savefig(drawing, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    numbers = (table.to_frame() if isinstance(table, pd.Series) else table).to_html(border=0, classes="fl-table", na_rep="")
+    numbers = (table.to_frame() if isinstance(table, pd.Series) else table).to_html(
+        border=0, classes="fl-table", na_rep=""
+    )
     source = base64.b64encode(drawing.getvalue()).decode()
     return (
         f'<figure class="fl-figure"><img src="data:image/svg+xml;base64,{source}" alt="{html.escape(alt)}">'
@@ -90,12 +92,22 @@ def forest(rows: Sequence[Row], truth: Mapping[str, float] | None = None, curren
         figure, axes = plt.subplots(figsize=(8.5, 0.9 + 0.52 * len(drawn)))
         axes.axvline(0, color=REST, linewidth=1)
         for place, row in enumerate(drawn):
-            axes.plot([row.low, row.high], [place, place], color=ARMS["personalised"], linewidth=2.5, solid_capstyle="butt")
+            axes.plot(
+                [row.low, row.high], [place, place], color=ARMS["personalised"], linewidth=2.5, solid_capstyle="butt"
+            )
             axes.plot(row.value, place, "o", color=ARMS["personalised"], markersize=7)
             if row.threshold is not None:
                 axes.plot(row.threshold, place, "|", color=INK, markersize=16, markeredgewidth=2)
             if row.label in truth:
-                axes.plot(truth[row.label], place, "D", color=TRUTH, markersize=6, markerfacecolor="white", markeredgewidth=1.8)
+                axes.plot(
+                    truth[row.label],
+                    place,
+                    "D",
+                    color=TRUTH,
+                    markersize=6,
+                    markerfacecolor="white",
+                    markeredgewidth=1.8,
+                )
             shown = estimate(row.value, row.low, row.high, unit, currency)
             axes.annotate(shown, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=10)
         axes.set_yticks(range(len(drawn)), names)
@@ -105,7 +117,10 @@ def forest(rows: Sequence[Row], truth: Mapping[str, float] | None = None, curren
         axes.set_xlabel("Difference (line: interval; bar: threshold" + ("; diamond: truth)" if truth else ")"))
         axes.grid(axis="y", visible=False)
         sns.despine(figure, left=True)
-    lines = [f"{name}: {estimate(row.value, row.low, row.high, unit, currency)}" for name, row in zip(names, drawn, strict=True)]
+    lines = [
+        f"{name}: {estimate(row.value, row.low, row.high, unit, currency)}"
+        for name, row in zip(names, drawn, strict=True)
+    ]
     alt = f"Forest plot of {len(drawn)} differences with their intervals. " + ". ".join(lines) + "."
     return figure, alt, _finding(drawn, truth, len(rows) - len(drawn))
 
@@ -173,7 +188,9 @@ def _lines(axes, wide: pd.DataFrame) -> None:
     palette = {arm: ARMS.get(str(arm).split("/")[0], INK) for arm in wide}
     sns.lineplot(data=wide, ax=axes, palette=palette, linewidth=2, legend=False)
     for arm, place in zip(wide.columns, _apart(wide.iloc[-1], axes), strict=True):
-        axes.annotate(f" {arm}", (wide.index[-1], place), color=palette[arm], va="center", fontsize=10, annotation_clip=False)
+        axes.annotate(
+            f" {arm}", (wide.index[-1], place), color=palette[arm], va="center", fontsize=10, annotation_clip=False
+        )
 
 
 def _apart(ends: pd.Series, axes) -> list[float]:
@@ -200,7 +217,9 @@ def _names(rows: Sequence[Row]) -> list[str]:
 def _finding(rows: Sequence[Row], truth: Mapping[str, float], left_out: int) -> str:
     above = sum(row.low > 0 for row in rows)
     below = sum(row.high < 0 for row in rows)
-    text = f"Of {len(rows)} intervals, {above} lie above zero, {below} below, and {len(rows) - above - below} include it"
+    text = (
+        f"Of {len(rows)} intervals, {above} lie above zero, {below} below, and {len(rows) - above - below} include it"
+    )
     if truth:
         held = sum(row.low <= truth[row.label] <= row.high for row in rows if row.label in truth)
         text += f"; {held} of {len(truth)} hold the truth"

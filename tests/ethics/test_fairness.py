@@ -10,7 +10,9 @@ def people(n, shares, seed=1, weights=None):
     random = np.random.default_rng(seed)
     groups = random.choice(list(shares), n, p=weights)
     hit = random.random(n) < np.array([shares[g] for g in groups])
-    return pd.DataFrame({"arm": "personalised", "sex": groups, "personalised_exposures": hit * random.integers(1, 9, n)})
+    return pd.DataFrame(
+        {"arm": "personalised", "sex": groups, "personalised_exposures": hit * random.integers(1, 9, n)}
+    )
 
 
 def test_gap_is_the_group_against_everybody_else():

@@ -2,10 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep
+from tests.sales.test_incremental import study
 
 from fairlift.risk.complaints import complaints_evidence
 from fairlift.risk.kpis import KPIS
-from tests.sales.test_incremental import study
 
 
 def units(n=30_000, extra=0.002, seed=3):

@@ -46,7 +46,10 @@ SETTINGS = {
 PLAN = {
     "experiment": "launch",
     "hypothesis": "More revenue.",
-    "contrasts": {"launch": {"arm": "personalised", "versus": "holdout"}, "model": {"arm": "personalised", "versus": "control"}},
+    "contrasts": {
+        "launch": {"arm": "personalised", "versus": "holdout"},
+        "model": {"arm": "personalised", "versus": "control"},
+    },
     "primary": {"metric": "sales.incremental.revenue", "contrast": "launch"},
     "profit_contrast": "launch",
     "guardrails": [{"metric": "sales.returns.rate", "contrast": "launch", "margin": 0.01}],
@@ -59,7 +62,10 @@ PLAN = {
 
 def study(units, plan=PLAN, **settings):
     return Study.in_memory(
-        Settings.model_validate(SETTINGS | settings), Plan.model_validate(plan) if plan else None, units, Standing("registered", "")
+        Settings.model_validate(SETTINGS | settings),
+        Plan.model_validate(plan) if plan else None,
+        units,
+        Standing("registered", ""),
     )
 
 
@@ -118,7 +124,12 @@ COSTS = [{"line": "licence", "kind": "licences", "amount": 20_000}]
 def test_evidence_carries_the_plan():
     rows = incremental_evidence(study(retailer(), costs=COSTS, rollout_customers=20_000))
     primary = found(rows, "sales.incremental.revenue")
-    assert (primary.threshold, primary.threshold_from, primary.planned_n, primary.family) == (0, "plan.yml", 14_500, "primary")
+    assert (primary.threshold, primary.threshold_from, primary.planned_n, primary.family) == (
+        0,
+        "plan.yml",
+        14_500,
+        "primary",
+    )
     guard = found(rows, "sales.returns.rate")
     assert (guard.threshold, guard.hard_limit, guard.verdict) == (0.01, 0.02, "pass")
     profit = found(rows, "sales.incremental.profit")
@@ -156,7 +167,10 @@ def test_too_few_buyers_are_refused_in_words():
 
 def test_without_a_plan_everything_is_only_reported():
     rows = incremental_evidence(study(retailer(), plan=None))
-    assert {(row.arm, row.versus) for row in rows if row.versus} == {("personalised", "holdout"), ("personalised", "control")}
+    assert {(row.arm, row.versus) for row in rows if row.versus} == {
+        ("personalised", "holdout"),
+        ("personalised", "control"),
+    }
     assert {row.verdict for row in rows} == {"reported"}
 
 

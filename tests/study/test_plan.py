@@ -89,7 +89,11 @@ def test_a_damaged_register_is_refused(study):
     [
         ("contrast: launch, margin", "contrast: lunch, margin", "contrast lunch is not among `contrasts`"),
         ("profit_contrast: launch", "profit_contrast: other", "contrast other is not among"),
-        ("planned_n: {personalised: 800, holdout: 200}", "planned_n: {personalised: 800}", "`planned_n` says nothing of the arm holdout"),
+        (
+            "planned_n: {personalised: 800, holdout: 200}",
+            "planned_n: {personalised: 800}",
+            "`planned_n` says nothing of the arm holdout",
+        ),
         ("margin: 0.002", "margin: -1", "greater than 0"),
         ("ends_at: 2026-03-01\n", "ends_at: soon\n", "`ends_at`, line 11"),
         ("hypothesis", "hypotesis", "did you mean `hypothesis`?"),
@@ -103,7 +107,11 @@ def test_plans_that_contradict_themselves(study, old, new, said):
 
 
 def test_study_and_plan_must_agree_and_faults_of_both_come_together(study):
-    (study / "plan.yml").write_text(PLAN.replace("experiment: launch", "experiment: lunch").replace("versus: holdout", "versus: control").replace("holdout: ", "control: "))
+    (study / "plan.yml").write_text(
+        PLAN.replace("experiment: launch", "experiment: lunch")
+        .replace("versus: holdout", "versus: control")
+        .replace("holdout: ", "control: ")
+    )
     with pytest.raises(InputError) as caught:
         open_study(study)
     text = str(caught.value)

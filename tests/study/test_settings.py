@@ -29,10 +29,14 @@ def test_the_smallest_study_is_enough(tmp_path):
 
 
 def test_every_fault_at_once_with_its_line(tmp_path):
-    text = GOOD.replace("outcome_window_days: 28", "outcome_window_day: 28\ncurrency: euro\ntimezone: Berlin\nsmall_cell: 2")
+    text = GOOD.replace(
+        "outcome_window_days: 28", "outcome_window_day: 28\ncurrency: euro\ntimezone: Berlin\nsmall_cell: 2"
+    )
     found = problems(tmp_path, text)
     assert len(found) == 5
-    assert any("unknown key `outcome_window_day`, line 6" in p and "did you mean `outcome_window_days`?" in p for p in found)
+    assert any(
+        "unknown key `outcome_window_day`, line 6" in p and "did you mean `outcome_window_days`?" in p for p in found
+    )
     assert any("`outcome_window_days` is missing" in p for p in found)
     assert any("`currency`, line 7" in p for p in found)
     assert any("`Berlin` is not a time zone" in p for p in found)

@@ -82,7 +82,10 @@ def kpi_evidence(
 ) -> list[Evidence]:
     """Readings as evidence: one row a contrast with its threshold where the plan sets one, and one row a KPI and arm."""
     window = {"window_start": "day 0", "window_end": f"day {window_days}"}
-    rows = [_difference(reading, targets.get((reading.kpi.id, reading.arm, reading.versus)), currency) for reading in readings]
+    rows = [
+        _difference(reading, targets.get((reading.kpi.id, reading.arm, reading.versus)), currency)
+        for reading in readings
+    ]
     levels = {}
     for reading in readings:
         if reading.effect:

@@ -99,11 +99,23 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
     customers = settings.rollout_customers or study.mart["customers"]
     fixed, per_exposure = cost_per_customer(settings.costs, settings.outcome_window_days, customers)
     common = _common(study, arm, versus, "sales.profit", ("assignments", "orders", "costs"))
-    gate = {"threshold": settings.hurdle, "threshold_from": "study.yml", "family": "primary"} if _profit_pair(study, arm, versus) else {}
+    gate = (
+        {"threshold": settings.hurdle, "threshold_from": "study.yml", "family": "primary"}
+        if _profit_pair(study, arm, versus)
+        else {}
+    )
     try:
         profit = incremental_profit(study.units, arm, versus, fixed, per_exposure, alpha)
     except Refusal as refusal:
-        return [Evidence(id="sales.incremental.profit", statement=f"Net profit per customer: {refusal}", unit="money", **gate, **common)]
+        return [
+            Evidence(
+                id="sales.incremental.profit",
+                statement=f"Net profit per customer: {refusal}",
+                unit="money",
+                **gate,
+                **common,
+            )
+        ]
     seen = estimate(profit.value, profit.low, profit.high, "money", settings.currency)
     size = {"level": 1 - alpha, "n": profit.effect.n_arm + profit.effect.n_versus}
     rows = [
@@ -125,7 +137,9 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
         shown = estimate(value, low, high, "lift")
         statement = f"Return on the money spent on personalisation, {arm} against {versus}: {shown}."
         common = common | {"requirement": "sales.roi"} | size
-        rows.append(Evidence(id="sales.roi.ratio", statement=statement, unit="lift", value=value, low=low, high=high, **common))
+        rows.append(
+            Evidence(id="sales.roi.ratio", statement=statement, unit="lift", value=value, low=low, high=high, **common)
+        )
     return rows
 
 

@@ -31,7 +31,12 @@ class Study:
 
     @classmethod
     def in_memory(
-        cls, settings: Settings, plan: Plan | None, units: pd.DataFrame, standing: Standing, customers: int | None = None
+        cls,
+        settings: Settings,
+        plan: Plan | None,
+        units: pd.DataFrame,
+        standing: Standing,
+        customers: int | None = None,
     ) -> Study:
         """A study without a folder, for simulations that repeat it many times; `units` are as in the mart.
 
@@ -39,7 +44,9 @@ class Study:
         """
         study = cls(Path("."), settings, plan)
         mart = {"customers": customers or len(units), "source_rows": {"assignments": len(units)}, "set_aside": []}
-        study.__dict__.update(mart=mart, units=units[units["complete"]].reset_index(drop=True), standing=standing, truth={})
+        study.__dict__.update(
+            mart=mart, units=units[units["complete"]].reset_index(drop=True), standing=standing, truth={}
+        )
         return study
 
     @property
@@ -50,7 +57,9 @@ class Study:
     def mart(self) -> dict:
         path = self.out / "mart" / "mart.json"
         if not path.exists():
-            raise InputError(Problem(self.folder.name, "the tables are not prepared", f"run `fairlift run {self.folder.name}`"))
+            raise InputError(
+                Problem(self.folder.name, "the tables are not prepared", f"run `fairlift run {self.folder.name}`")
+            )
         return json.loads(path.read_text(encoding="utf-8"))
 
     @cached_property
@@ -116,7 +125,11 @@ def open_study(folder: str | Path) -> Study:
     """Open a study folder; every problem in study.yml and plan.yml at once."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(Problem(folder.name or str(folder), "there is no such folder", f"make one with `fairlift new {folder.name}`"))
+        raise InputError(
+            Problem(
+                folder.name or str(folder), "there is no such folder", f"make one with `fairlift new {folder.name}`"
+            )
+        )
     problems: list[Problem] = []
     settings = plan = None
     try:

@@ -144,7 +144,9 @@ def registrations(folder: Path) -> list[Registration]:
             entries.append(Registration(**json.loads(line)))
         except (ValueError, TypeError):
             found = f"line {number} is not a registration"
-            raise InputError(Problem(REGISTER, found, "restore the file from your backup; it is only ever appended to")) from None
+            raise InputError(
+                Problem(REGISTER, found, "restore the file from your backup; it is only ever appended to")
+            ) from None
     return entries
 
 
@@ -173,4 +175,6 @@ def standing(folder: Path, first_outcome: datetime | None) -> Standing:
     if first_outcome is not None and present.at >= stamp(first_outcome):
         reason = f"The plan was registered on {present.at}, after the first outcome on {stamp(first_outcome)}."
         return Standing("exploratory", reason, entries[0], amended)
-    return Standing("registered", f"The plan was registered on {present.at}, before the first outcome.", entries[0], amended)
+    return Standing(
+        "registered", f"The plan was registered on {present.at}, before the first outcome.", entries[0], amended
+    )
