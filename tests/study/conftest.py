@@ -87,9 +87,13 @@ def make_shop(seed=1, customers=400):
     sessions = pd.DataFrame({"session_id": range(m), "customer_id": rng.choice(ids, m), "started_at": times(rng, m)})
     sessions["seconds"] = rng.gamma(2, 60, m)
     small = customers // 2
-    complaints = pd.DataFrame({"complaint_id": range(small), "customer_id": rng.choice(ids, small), "received_at": times(rng, small)})
+    complaints = pd.DataFrame(
+        {"complaint_id": range(small), "customer_id": rng.choice(ids, small), "received_at": times(rng, small)}
+    )
     complaints["topic"] = "offer"
-    requests = pd.DataFrame({"request_id": range(small), "customer_id": rng.choice(ids, small), "received_at": times(rng, small)})
+    requests = pd.DataFrame(
+        {"request_id": range(small), "customer_id": rng.choice(ids, small), "received_at": times(rng, small)}
+    )
     requests["type"] = "access"
     consents = pd.DataFrame({"consent_id": range(m), "customer_id": rng.choice(ids, m), "recorded_at": times(rng, m)})
     consents["purpose"] = rng.choice(["personalisation", "email", "push", "sharing"], m)

@@ -77,7 +77,8 @@ def check(study: Study) -> Checked:
             with reading(source, name):
                 table = _Read(raw, contract()[name], source, clock, settings.times_without_zone)
                 problems += table.problems()
-            read[name] = table
+            if table.fitted.values:
+                read[name] = table
         except InputError as error:
             problems += error.problems
     across = _Across(read, settings, clock)

@@ -287,8 +287,9 @@ def _file_aside(checked: Checked, out: Path) -> None:
             if aside.which is None:  # the rows of a database have no numbers
                 writer.writerow([aside.table, "", f"{aside.reason} ({aside.count:,} rows)"])
                 continue
-            for batch in aside.which.order_by("row").to_pyarrow_batches():
-                writer.writerows([aside.table, row, aside.reason] for row in batch["row"].to_pylist())
+            rows = checked.source.con.raw_sql(checked.source.con.compile(aside.which.order_by("row")))
+            while some := rows.fetchmany(10_000):
+                writer.writerows([aside.table, row, aside.reason] for (row,) in some)
     os.replace(part, path)
 
 

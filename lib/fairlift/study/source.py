@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DELIMITERS = ",;\t|"
 MEMORY_BYTES = 4 << 30  # DuckDB spills to disk beyond this; FAIRLIFT_MEMORY overrides it
 
+OUR_FAULTS = (AttributeError, IndexError, KeyError, NameError, TypeError)  # never a driver's word about the data
+
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _DATA_FILE = re.compile(r"(?i)\.(csv|tsv|txt|parquet|json|ndjson)(\.(gz|zst))?$")
 _READS_FILE = re.compile(r"(?i)(\bfrom|\bjoin|\bread_\w+\s*\(\s*\[?|\w+_scan\s*\(\s*\[?|\bglob\s*\()\s*$")
@@ -177,7 +179,7 @@ def reading(source: Source, table: str) -> Iterator[None]:
     """Turn whatever a driver raises while a table is read into a problem that names the table."""
     try:
         yield
-    except (FairliftError, KeyboardInterrupt):
+    except (FairliftError, *OUR_FAULTS):
         raise
     except Exception as error:  # noqa: BLE001 - every driver has its own errors; all of them mean the same here
         full = disk_full(error)
