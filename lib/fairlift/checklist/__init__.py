@@ -1,6 +1,18 @@
 """The launch checklist: items, answers and the state they add up to."""
 
-from fairlift.checklist.answers import Answer, Entry, Person, Proof, State, altered, answer, fold, ingest, read_log
+from fairlift.checklist.answers import (
+    Answer,
+    Entry,
+    Person,
+    Proof,
+    State,
+    altered,
+    answer,
+    fold,
+    ingest,
+    pending,
+    read_log,
+)
 from fairlift.checklist.items import DATA, Catalogue, Item, catalogue, requirements
 
 __all__ = [
@@ -17,6 +29,7 @@ __all__ = [
     "catalogue",
     "fold",
     "ingest",
+    "pending",
     "read_log",
     "requirements",
 ]

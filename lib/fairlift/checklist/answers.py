@@ -228,10 +228,10 @@ def read_log(folder: Path) -> list[Entry]:
     return entries
 
 
-def ingest(folder: Path, book: Catalogue | None = None) -> list[Entry]:
-    """Take what changed in answers.yml into the log, an answer that was removed included; returns the new lines.
+def pending(folder: Path, book: Catalogue | None = None) -> list[Entry]:
+    """What changed in answers.yml since it was last taken into the log, an answer that was removed included.
 
-    The file itself is never written.  Raises InputError with every problem in it, and then writes nothing.
+    Raises InputError with every problem in the file at once.
     """
     book = book or catalogue()
     stated, recorded = read_file(folder), _stamp(now())
@@ -243,7 +243,12 @@ def ingest(folder: Path, book: Catalogue | None = None) -> list[Entry]:
     for entry in sorted((e for e in read_log(folder) if e.source == FILE), key=lambda e: e.recorded):
         known[entry.item] = entry
     gone = [Entry(item, Answer(status="open"), FILE, recorded) for item in known if item not in stated]
-    new = [e for e in (*present, *gone) if e.item not in known or known[e.item].answer.text() != e.answer.text()]
+    return [e for e in (*present, *gone) if e.item not in known or known[e.item].answer.text() != e.answer.text()]
+
+
+def ingest(folder: Path, book: Catalogue | None = None) -> list[Entry]:
+    """Take what changed in answers.yml into the log; the file itself is never written.  Returns the new lines."""
+    new = pending(folder, book)
     append(folder, new)
     return new
 

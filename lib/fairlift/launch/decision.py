@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from fairlift.evidence import Evidence
 from fairlift.format import number
 from fairlift.launch.judge import Need
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GO, CONDITIONS, NO_GO = "GO", "GO WITH CONDITIONS", "NO-GO"
 ORDER = (NO_GO, CONDITIONS, GO)
@@ -123,3 +130,30 @@ class Decision:
         lines += [f"  conflict  {text}" for text in self.conflicts]
         tail = f"checklist {self.catalogue_version}: {self.catalogue_size} items, {self.planned} of them planned and not walked"
         return "\n".join([*lines, "", f"  {tail}; decided {self.at}"])
+
+    def states(self) -> pd.Series:
+        """How many items are in each state, the most frequent first; the planned ones are not among them."""
+        import pandas as pd  # late: the gate itself does without
+
+        return pd.Series(Counter(reason.state for reason in self.items)).sort_values(ascending=False, kind="stable")
+
+    def to_dict(self) -> dict:
+        """The decision as plain values, fit for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping) -> Decision:
+        """A decision from its plain values; raises TypeError or KeyError for what is not one."""
+        items = tuple(
+            Reason(**{**row, "need": Need(**row["need"]) if row["need"] else None, "rows": tuple(row["rows"])})
+            for row in found["items"]
+        )
+        conditions = tuple(Condition(**row) for row in found["conditions"])
+        lists = {name: tuple(found[name]) for name in ("reached", "conflicts")}
+        return cls(**{**found, **lists, "items": items, "conditions": conditions})
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what was decided and on what, without the moment: the same facts have the same hash."""
+        said = {name: value for name, value in self.to_dict().items() if name != "at"}
+        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
