@@ -68,7 +68,7 @@ def new(
 
     if more and not from_csv:
         raise typer.BadParameter("Only one folder can be made. To map CSV files write: fairlift new STUDY --from CSV…")
-    for line in make(study, tuple([*(from_csv or []), *(more or [])])):
+    for line in make(study, (*(from_csv or []), *(more or []))):
         out.print(line)
 
 
@@ -166,6 +166,8 @@ def register(study: Folder) -> None:
 
 
 class Status(StrEnum):
+    """How a checklist item may stand."""
+
     open = "open"
     in_progress = "in_progress"
     met = "met"

@@ -139,11 +139,11 @@ def registrations(folder: Path) -> list[Registration]:
     if not path.exists():
         return []
     entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             entries.append(Registration(**json.loads(line)))
         except (ValueError, TypeError):
-            found = f"line {number} is not a registration"
+            found = f"line {place} is not a registration"
             raise InputError(
                 Problem(REGISTER, found, "restore the file from your backup; it is only ever appended to")
             ) from None
