@@ -9,13 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from fairlift.errors import FairliftError, InputError
 from fairlift.study.check import Checked, check
-from fairlift.study.clock import stamp
+from fairlift.study.clock import now, stamp
 from fairlift.study.folder import Study
 from fairlift.study.mart import write_mart
 from fairlift.study.settings import Settings
@@ -167,7 +166,7 @@ def _draft(out: Path) -> Iterator[Path]:
 
 
 def _abandoned(spill: Path) -> bool:
-    return datetime.now(UTC).timestamp() - spill.stat().st_mtime > 86_400
+    return now().timestamp() - spill.stat().st_mtime > 86_400
 
 
 def _swap(draft: Path, mart: Path) -> None:
