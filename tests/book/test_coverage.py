@@ -74,7 +74,7 @@ def test_the_pages_show_gaps_and_links():
     text = coverage_page(rows)
     assert "Answered: 1 of 2 questions." in text
     assert (
-        "| What profit? | answered | [page](money.md), `fairlift.book.coverage.gaps`, [sales.incremental.profit](checklist.md#sales-incremental-profit) |"
+        "| What profit? | answered | [page](money.md), `fairlift.book.coverage.gaps`, [sales.incremental.profit](#sales-incremental-profit) |"
         in text
     )
     assert r"| What in a \| year? | planned |   |" in text

@@ -22,6 +22,7 @@ from fairlift.book.project import ROOT, written
 from fairlift.book.record import badge_line, read_decision, record_page
 from fairlift.checklist import catalogue
 from fairlift.errors import FairliftError, InputError, Problem
+from fairlift.launch import decide_study, page_one
 from fairlift.study import Study, open_study
 
 REPORT_INTRO = "What this study shows, what it does not, and what stands between it and a launch. Every number is computed from its tables."
@@ -51,7 +52,6 @@ def build_book(study: str | Path | None = None, out: str | Path | None = None, j
     if manifest.failed:
         raise BuildError("\n".join(manifest.summary()[1:]))
     opened = open_study(folder)
-    _decide(opened)
     pages = published_pages(opened, manifest)
     place = Path(out or ROOT / "_build").resolve()
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -65,7 +65,6 @@ def build_report(study: str | Path, jobs: int = 2) -> Path:
     folder = Path(study).resolve()
     manifest = run(folder, jobs=jobs)
     opened = open_study(folder)
-    _decide(opened)
     pages = report_pages(opened, manifest)
     notebooks = [f"notebooks/{name}" for name in manifest.by_status(DONE)]
     listed = [name.removesuffix(".md") for name in pages if name != "chapters/index.md"]
@@ -100,16 +99,16 @@ def published_pages(study: Study, manifest: Manifest) -> dict[str, str]:
 
 def report_pages(study: Study, manifest: Manifest) -> dict[str, str]:
     """The generated pages of a report by their path."""
+    common = _common(study, manifest)
     opening = f"# {study.settings.retailer}: {study.settings.experiment}\n\n{badge_line(read_decision(study.out))}\n\n{REPORT_INTRO}\n"
-    return {"chapters/index.md": opening, **_common(study, manifest), "chapters/data.md": quality_page(study)}
+    return {"chapters/index.md": opening, **common, "chapters/data.md": quality_page(study)}
 
 
 def _common(study: Study, manifest: Manifest) -> dict[str, str]:
-    from fairlift.launch import decide_study, page_one
-
-    first = page_one(study, decide_study(study)).text()
+    """The pages that both books have; the decision is taken anew, so that it rests on this very run."""
+    first = page_one(study, decide_study(study))
     return {
-        "chapters/record.md": record_page(read_decision(study.out), f"```text\n{first}\n```"),
+        "chapters/record.md": record_page(read_decision(study.out), first),
         "chapters/evidence.md": evidence_page(counted(study.out), study.settings.currency),
         "chapters/not-assessed.md": missing_page(manifest),
         "chapters/checklist.md": checklist_page(catalogue()),
@@ -152,6 +151,8 @@ def assemble(
     sphinx = config["sphinx"]["config"]
     sphinx["extensions"] = [*sphinx["extensions"], "fairlift.book.roles"]
     sphinx |= {"fairlift_study": str(study), "fairlift_strict": strict}
+    if not strict:  # a report lacks the chapters that its notebooks point to
+        sphinx["suppress_warnings"] = [*sphinx.get("suppress_warnings", []), "myst.xref_missing"]
     sphinx["fairlift_requirements"] = str(ROOT / "data" / "requirements.yml")
     written(source / "_config.yml", yaml.safe_dump(config, sort_keys=False))
     written(source / "_toc.yml", yaml.safe_dump(dict(toc), sort_keys=False))
@@ -223,10 +224,3 @@ def _simulate(folder: Path) -> None:
         from fairlift.simulate import simulate
 
         simulate(folder, "demo", 1)
-
-
-def _decide(study: Study) -> None:
-    """File the decision beside the evidence it rests on."""
-    from fairlift.launch import decide_study
-
-    decide_study(study)

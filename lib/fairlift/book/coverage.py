@@ -136,7 +136,7 @@ def _shown(row: Row, up: str = "") -> str:
             if word == "lib":
                 shown.append(code(link))
             elif word == "gate":
-                shown.append(f"[{plain(link)}]({up}checklist.md#{anchor(link)})")
+                shown.append(f"[{plain(link)}](#{anchor(link)})")
             else:
                 target = link.removeprefix("chapters/") if link.startswith("chapters/") else f"../{link}"
                 shown.append(f"[{word}]({up}{target})")

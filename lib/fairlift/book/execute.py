@@ -67,13 +67,13 @@ def run(
     earlier evidence, answers and catalogue) is unchanged is not run again, unless `fresh`.  One that fails leaves nothing
     but a log; the others go on.  Raises InputError when the study is refused or another run is at work in it.
     """
-    began = time.perf_counter()
     folder = Path(study).resolve()
     open_study(folder)  # refuse before anything is written
     place = Place(folder, project)
     try:
         with alone(place.out / "run.lock", folder.name):
             (prepare or _prepare())(open_study(folder))
+            began = time.perf_counter()
             manifest = _stages(place, open_study(folder), jobs, fresh)
             manifest = replace(manifest, wall_seconds=round(time.perf_counter() - began, 2))
             manifest.write(place.out)

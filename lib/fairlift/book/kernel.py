@@ -9,10 +9,12 @@ import errno
 import json
 import os
 import re
+import time
 
 from fairlift.errors import FairliftError, safe_trace
 
 DEBUG = "FAIRLIFT_DEBUG"
+START = "FAIRLIFT_KERNEL_SECONDS"  # how long this process took to get ready, for whoever asks it
 
 
 def report(error: BaseException) -> dict[str, str]:
@@ -38,6 +40,7 @@ def _show(shell, kind, error, trace, tb_offset=None) -> list[str]:
 
 def main() -> None:
     """Import what almost every notebook needs, then serve."""
+    began = time.perf_counter()
     import matplotlib.pyplot
     import pandas  # noqa: F401
     import seaborn  # noqa: F401
@@ -52,6 +55,7 @@ def main() -> None:
     app.initialize()
     app.shell.history_manager.enabled = False
     app.shell.set_custom_exc((BaseException,), _show)
+    os.environ[START] = str(time.perf_counter() - began)
     app.start()
 
 

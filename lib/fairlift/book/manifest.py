@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A run: its inputs by hash, and its notebooks by name (PART/TOPIC)."""
+    """A run: its inputs by hash, its notebooks by name (PART/TOPIC), and how long all of these took together."""
 
     study: Mapping[str, str]
     mart: str

@@ -6,9 +6,10 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from pathlib import Path
+
+from fairlift.book.kernel import START
 
 # What a kernel may see of the environment: no secret of the shell reaches a notebook.
 _PASS = (
@@ -37,28 +38,32 @@ class Kernel:
         from jupyter_client.kernelspec import KernelSpec
         from jupyter_client.manager import KernelManager
 
-        self._began = time.perf_counter()
         self.seconds = 0.0
         self.clients = []
         self.manager = KernelManager(client_class="jupyter_client.asynchronous.AsyncKernelClient")
-        make = self.manager.client
-        self.manager.client = lambda **given: (
-            self.clients.append(make(**given)) or self.clients[-1]
-        )  # to close them all
+        self._make = self.manager.client
+        self.manager.client = self._remembered
         # The interpreter that runs this, whatever kernels are installed elsewhere.
         command = [sys.executable, "-m", "fairlift.book.kernel", "-f", "{connection_file}"]
         self.manager._kernel_spec = KernelSpec(argv=command, display_name="Python 3", language="python")
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.manager.start_kernel(env=environment, **quiet)
 
+    def _remembered(self, **given):
+        """A client that is closed with the kernel; the notebook's runner leaves its own open."""
+        self.clients.append(self._make(**given))
+        return self.clients[-1]
+
     def enter(self, folder: Path) -> None:
         """Wait until the kernel answers and move it into `folder`."""
         client = self.manager.blocking_client()
         client.start_channels()
         client.wait_for_ready(timeout=120)
-        client.execute(f"import os; os.chdir({str(folder)!r}); del os", silent=True, reply=True, timeout=60)
+        move = f"import os; os.chdir({str(folder)!r}); del os"
+        asked = {"seconds": f"__import__('os').environ[{START!r}]"}
+        reply = client.execute(move, silent=True, user_expressions=asked, reply=True, timeout=60)
         client.stop_channels()
-        self.seconds = time.perf_counter() - self._began
+        self.seconds = float(reply["content"]["user_expressions"]["seconds"]["data"]["text/plain"].strip("'"))
 
     def stop(self) -> None:
         """End the process at once."""

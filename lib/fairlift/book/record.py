@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fairlift.book.markup import anchor, badge, code, page, plain, table
 from fairlift.errors import InputError, Problem
-from fairlift.format import number
+from fairlift.launch import PageOne
+from fairlift.launch.page import Section
 
 KINDS = {
     "harm": "something bad was shown",
@@ -19,13 +20,13 @@ NO_REASON = "Nothing stands in the way."
 
 
 def read_decision(out: Path) -> dict:
-    """The decision record of a study, STUDY/out/decision.json."""
+    """The decision record of a study, from STUDY/out/decision.json."""
     try:
-        return json.loads((out / "decision.json").read_text(encoding="utf-8"))
+        return json.loads((out / "decision.json").read_text(encoding="utf-8"))["record"]
     except FileNotFoundError:
         study = out.parent.name
         raise InputError(Problem(study, "nothing was decided in it", f"run `fairlift decide {study}`")) from None
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         raise InputError(Problem("decision.json", "not a decision record", "decide again")) from None
 
 
@@ -45,20 +46,11 @@ def reasons(record: Mapping) -> str:
     return "\n".join(lines) or NO_REASON
 
 
-def conditions(record: Mapping) -> str:
-    """The conditions of a launch as a table; empty where there are none."""
-    rows = [
-        [plain(c["what"]), plain(c["owner"]), plain(c["due"]), number(c["ramp_cap"], "share"), plain(c["rollback"])]
-        for c in record.get("conditions", [])
-    ]
-    return table(["Condition", "Owner", "Due", "Up to", "Go back when"], rows) if rows else ""
-
-
-def annex(record: Mapping, checklist: str = "checklist.md") -> str:
+def annex(record: Mapping) -> str:
     """Every item walked, with its state and the technical reason."""
     rows = [
         [
-            f"[{plain(i['title'])}]({checklist}#{anchor(i['item'])})",
+            f"[{plain(i['title'])}](#{anchor(i['item'])})",
             i["severity"],
             i["state"].replace("_", " "),
             plain(i["technical"]),
@@ -68,19 +60,37 @@ def annex(record: Mapping, checklist: str = "checklist.md") -> str:
     return table(["Item", "Weight", "State", "Why"], rows)
 
 
-def record_page(record: Mapping, page_one: str, title: str = "The decision") -> str:
-    """The decision page: page one for whoever signs, then all items and the hashes of what was read."""
+def page_one_markdown(first: PageOne) -> str:
+    """Page one of the decision: the effect apart from what stands in the way, whose it is, by when; and the signatures."""
+    gaps = [[plain(gap.what), plain(gap.to_do), plain(gap.owner), plain(gap.due)] for gap in first.gaps]
+    signed = [[plain(function), plain(state)] for function, state in first.signed]
+    blocks = [_section(first.effect)]
+    blocks += [
+        "## What stands in the way",
+        table(["What", "What to do", "Whose", "By when"], gaps) if gaps else NO_REASON,
+    ]
+    blocks += [_section(part) for part in (first.conditions, first.next_decision, first.holdout, first.notes)]
+    blocks += ["## Signatures", table(["Function", "Signed"], signed) if signed else ""]
+    blocks += ["\n\n".join(map(plain, first.footer))]
+    return "\n\n".join(filter(None, blocks))
+
+
+def record_page(record: Mapping, first: PageOne, title: str = "The decision") -> str:
+    """The decision page: page one for whoever signs, then every item and the hashes of what was read."""
     hashes = [[plain(name), code(str(digest)[:12])] for name, digest in record.get("hashes", {}).items()]
-    total = f"Checklist {record['catalogue_version']} with {number(record['catalogue_size'], 'count')} items, "
-    total += f"{number(record['planned'], 'count')} of them planned and not walked. Decided {record['at']}."
     return page(
         title,
         badge_line(record),
-        page_one,
-        conditions(record),
+        page_one_markdown(first),
         "## Annex: every item",
         annex(record),
-        total,
         "## Annex: what was read",
         table(["What", "Hash"], hashes) if hashes else "",
     )
+
+
+def _section(section: Section) -> str:
+    if not section.lines:
+        return ""
+    lines = [plain(line.removeprefix("- ")) for line in section.lines]
+    return f"## {plain(section.title)}\n\n" + "\n\n".join(lines)
