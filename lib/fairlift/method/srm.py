@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special, stats
 
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
@@ -195,8 +195,7 @@ def balance(
 
 def _noncentrality(df: int, alpha: float, power: float) -> float:
     """How far from the null a chi-squared test must be to reject with probability `power`."""
-    critical = stats.chi2.isf(alpha, df)
-    return optimize.brentq(lambda size: stats.ncx2.sf(critical, df, size) - power, 1e-6, 1e4)
+    return float(special.chndtrinc(stats.chi2.isf(alpha, df), df, 1 - power))
 
 
 def _against(p: float, alpha: float) -> str:
