@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.stats import gamma
@@ -46,7 +47,7 @@ class People:
         """Who stands in the assignments table."""
         return self.eligible & ~self.lost
 
-    @property
+    @cached_property
     def treatment(self) -> np.ndarray:
         """What each customer really receives in her window."""
         return self.received[self.arm, np.arange(self.n)]
