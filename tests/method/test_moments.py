@@ -60,8 +60,9 @@ def test_every_cell_is_what_numpy_says(where):
     rows = retail()
     got = moments(where(rows), METRICS, "arm", "stratum", "day")
     assert len(got.cells) == 12
+    cells = got.cells.set_index(["arm", "stratum", "day"])
     for (arm, stratum, day), part in rows.groupby(["arm", "stratum", "day"]):
-        cell = got.cells.query("arm == @arm and stratum == @stratum and day == @day.date().isoformat()").iloc[0]
+        cell = cells.loc[(arm, stratum, day.date().isoformat())]
         y, x = part["revenue"], part["history"]
         assert cell["n"] == len(part)
         assert cell["nonzero revenue"] == (y != 0).sum()
