@@ -78,9 +78,9 @@ def measure(scenario: str, customers: int, parts: bool) -> dict:
             (path / "million.yml").write_text(MILLION, encoding="utf-8")
         source = path / "million.yml" if scenario == "million" else scenario
         s = read_scenario(source)
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         simulate(path / "study", source, seed=1, customers=customers)
-        seconds = time.perf_counter() - begin
+        seconds, busy = time.perf_counter() - begin, time.process_time() - busy
         files = list((path / "study" / "tables").glob("*.parquet"))
         rows = sum(pq.ParquetFile(file).metadata.num_rows for file in files)
         size = sum(file.stat().st_size for file in files)
@@ -88,9 +88,10 @@ def measure(scenario: str, customers: int, parts: bool) -> dict:
     return {
         "what": s.sentence if scenario == "million" else f"the study `{scenario}`",
         "customers": customers,
-        "weeks": round(7 * s.pre_weeks + (s.as_of - s.start).days + 1) / 7,
+        "weeks": round((7 * s.pre_weeks + (s.as_of - s.start).days + 1) / 7, 1),
         "rows": rows,
         "seconds": round(seconds, 2),
+        "processor_seconds": round(busy, 2),
         "rows_per_second": round(rows / seconds),
         "customers_per_second": round(customers / seconds),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20),

@@ -53,6 +53,13 @@ def test_a_new_scenario_is_a_file(tmp_path):
     assert open_study(tmp_path / "study").settings.experiment == "personal-offers"
 
 
+@pytest.mark.parametrize("customers", [1, 2, 7])
+def test_a_handful_of_customers_is_a_study_too(tmp_path, customers):
+    truth = simulate(tmp_path / "study", "clean-win", customers=customers)
+    assert truth["customers"] == customers
+    assert len(draw_units("clean-win", customers=customers)) <= customers
+
+
 def test_a_file_may_stand_on_another_beside_it(tmp_path):
     (tmp_path / "loud.yml").write_text(LOUD, encoding="utf-8")
     louder = tmp_path / "louder.yml"
@@ -158,7 +165,7 @@ def test_in_break_even_only_profit_stands_in_the_way():
 def test_the_demo_would_pass_its_benefit_with_the_default_seed():
     s = read_scenario("demo")
     units = draw_units(s, seed=1)
-    per_exposure = cost_per_customer(costs_of(s, s.customers), s.window_days, s.customers)
+    fixed, per_exposure = cost_per_customer(costs_of(s, s.customers), s.window_days, s.customers)
     net = (
         units["contribution"]
         - per_exposure * units["personalised_exposures"]

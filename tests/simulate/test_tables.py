@@ -115,8 +115,7 @@ def test_nothing_happens_before_joining_or_after_the_study_s_clock(study, tables
         if "customer_id" in table:
             for column in moments:
                 known = table[column].notna()
-                since = joined.loc[table.loc[known, "customer_id"]].to_numpy()
-                assert (table.loc[known, column].to_numpy() >= since).all(), f"{name}.{column}"
+                assert (table[column][known] >= table["customer_id"].map(joined)[known]).all(), f"{name}.{column}"
 
 
 def test_every_window_is_complete_and_its_returns_are_in(study, tables):
@@ -270,6 +269,29 @@ def test_a_study_yml_that_the_tables_would_not_fit_is_refused(tmp_path):
         simulate(folder, "demo", seed=2, customers=400)
     assert {"outcome_window_days", "timezone"} == {p.found.split("`")[1] for p in refused.value.problems}
     assert (folder / "tables" / "orders.parquet").read_bytes() == before
+
+
+def test_numbers_that_make_no_study_are_refused_together(tmp_path):
+    with pytest.raises(InputError) as refused:
+        simulate(tmp_path / "study", "demo", seed=-1, customers=0)
+    assert [problem.where for problem in refused.value.problems] == ["customers", "seed"]
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_run_that_breaks_off_leaves_the_old_tables_whole(tmp_path, monkeypatch):
+    from fairlift.simulate import write
+
+    folder = tmp_path / "study"
+    simulate(folder, "demo", customers=400)
+    before = {path.name: path.read_bytes() for path in (folder / "tables").iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(write, "whole_tables", full)
+    with pytest.raises(OSError, match="No space"):
+        simulate(folder, "demo", seed=2, customers=400)
+    assert {path.name: path.read_bytes() for path in (folder / "tables").iterdir()} == before
 
 
 def test_git_ignores_what_can_be_simulated_again(study):

@@ -7,7 +7,8 @@ difference between two arms is exact for every customer.  Money is held in whole
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
@@ -40,9 +41,23 @@ class Possible:
     @property
     def last(self) -> np.ndarray:
         """Whether a line is the last of its order: the one that only some treatments sell."""
-        last = np.zeros(len(self.order), dtype=bool)
-        last[np.append(self.starts[1:], len(self.order)) - 1] = True
-        return last
+        return np.append(self.order[1:] != self.order[:-1], True)[: len(self.order)]
+
+    @cached_property
+    def inside(self) -> Possible:
+        """Those in their customer's outcome window, by themselves."""
+        here = self.in_window
+        size = np.diff(np.append(self.starts, len(self.order)))[here]
+        found = {"starts": np.cumsum(size) - size, "order": np.repeat(np.arange(len(size), dtype=np.int32), size)}
+        of_line = here[self.order]
+        for part in fields(self):  # an order has two lines at least, so lengths tell orders from lines
+            values = getattr(self, part.name)
+            found.setdefault(part.name, values[here if len(values) == len(here) else of_line])
+        return Possible(**found)
+
+    def kept(self, s: Scenario, treatment: np.ndarray) -> np.ndarray:
+        """Which orders are placed under this treatment (one entry an order)."""
+        return self.mark < (s.effect("orders") / s.effect("orders").max())[treatment]
 
 
 @dataclass(frozen=True)
@@ -118,7 +133,7 @@ def draw_orders(
 def sell(s: Scenario, calendar: Calendar, possible: Possible, treatment: np.ndarray) -> Sold:
     """What is sold when each possible order meets this treatment (one entry an order)."""
     basket, kinds = s.basket, list(s.basket.categories.values())
-    kept = possible.mark < (s.effect("orders") / s.effect("orders").max())[treatment]
+    kept = possible.kept(s, treatment)
     more = possible.extra < s.effect("extra_line")[treatment]
     kept_line = kept[possible.order] & (more[possible.order] | ~possible.last)
     of_line = treatment[possible.order]

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fairlift.errors import InputError, Problem
+from fairlift.errors import InputError, Problem, Refusal
 from fairlift.simulate.calendar import WEEK, calendar
 from fairlift.simulate.chunk import Chunk, met
 from fairlift.simulate.offers import show, slots
@@ -35,6 +35,7 @@ from fairlift.study.settings import Cost
 # evidence id -> mean it compares, or (numerator, denominator)
 EFFECTS = {
     "sales.incremental.revenue": "revenue",
+    "sales.incremental.revenue_adjusted": "revenue",
     "sales.incremental.contribution": "contribution",
     "sales.conversion.rate": "converted",
     "sales.value.order": ("revenue", "orders"),
@@ -44,6 +45,7 @@ EFFECTS = {
     "risk.complaints.rate": "complained",
     "risk.optout.rate": "opted_out",
     "risk.optout.unsubscribed": "unsubscribed",
+    "risk.requests.rate": "requested",
 }
 FAIRNESS = "ethics.fairness.exposure"
 
@@ -226,16 +228,19 @@ class Tally:
 
     def means(self) -> Means:
         """Means over the eligible customers added so far."""
+        if not self.n:
+            raise Refusal("none of the customers drawn agreed to personalisation: simulate more of them")
         arms = {arm: {name: total / self.n for name, total in sums.items()} for arm, sums in self.sums.items()}
         return Means(arms, {key: (n / self.n, hits / n) for key, (n, hits) in self.groups.items() if n})
 
 
 def outcomes(s: Scenario, chunk: Chunk, treatment: np.ndarray) -> dict[str, np.ndarray]:
     """What each customer does in her window under a treatment (one entry a customer); money in whole currency units."""
-    n, people, possible, visits = chunk.people.n, chunk.people, chunk.possible, chunk.visits
-    same = treatment is people.treatment
+    n, people, visits, same = chunk.people.n, chunk.people, chunk.visits, treatment is chunk.people.treatment
+    placed = chunk.sold.kept if same else chunk.possible.kept(s, met(treatment, chunk.possible))
+    visited = visits.kept(s, met(treatment, visits), placed) & visits.in_window
+    possible = chunk.possible if same else chunk.possible.inside
     sold = chunk.sold if same else sell(s, chunk.calendar, possible, met(treatment, possible))
-    visited = visits.kept(s, met(treatment, visits), sold.kept) & visits.in_window
     kept = sold.kept & possible.in_window
     buyers = possible.owner[kept]
 
@@ -314,25 +319,24 @@ def effects(
     found = {}
     for arm, versus in CONTRASTS:
         one, two = means.arms[arm], means.arms[versus]
-
-        def gap(metric: str | tuple[str, str], one=one, two=two) -> float:
-            if isinstance(metric, str):
-                return one[metric] - two[metric]
-            over, under = metric
-            return one[over] / one[under] - two[over] / two[under]
-
         pair = f"@all:{arm}-vs-{versus}"
-        found |= {name + pair: gap(metric) for name, metric in EFFECTS.items()}
+        for name, metric in EFFECTS.items():
+            over, under = metric if isinstance(metric, tuple) else (metric, None)
+            if under is None:
+                found[name + pair] = one[over] - two[over]
+            elif one[under] > 0 and two[under] > 0:  # a ratio to nothing is no effect
+                found[name + pair] = one[over] / one[under] - two[over] / two[under]
         spent = cost[arm] - cost[versus]
-        profit = gap("contribution") - spent
+        profit = one["contribution"] - two["contribution"] - spent
         found["sales.incremental.profit" + pair] = profit
         if spent > 0:
             found["sales.roi.ratio" + pair] = profit / spent
-        found["sales.incremental.lift" + pair] = one["revenue"] / two["revenue"] - 1
+        if two["revenue"] > 0:
+            found["sales.incremental.lift" + pair] = one["revenue"] / two["revenue"] - 1
     for name in protected:
         everyone = {key: seen for key, seen in means.reached.items() if key[0] == name}
         for (_, value), (share, hits) in everyone.items():
-            if share < 1:
+            if share < 1 - 1e-12:
                 rest = sum(n * h for n, h in everyone.values()) - share * hits
                 found[f"{FAIRNESS}@{name}={value}:personalised"] = hits - rest / (1 - share)
     return found

@@ -18,6 +18,7 @@ from fairlift.simulate.scenario import ARMS, VARIANTS, Scenario, read_scenario
 from fairlift.simulate.tables import chunk_tables, experiment, whole_tables
 from fairlift.simulate.truth import Tally, costs_of, effects, lost_share, population
 from fairlift.study.clock import moment
+from fairlift.study.contract import contract
 from fairlift.study.files import read_model
 from fairlift.study.plan import register
 from fairlift.study.settings import Settings
@@ -56,9 +57,14 @@ def simulate(folder: str | Path, scenario: str | Path = "demo", seed: int = 1, c
     ('go', True)
     """
     folder, s = Path(folder), read_scenario(scenario)
-    customers = customers or s.customers
-    if customers < 1:
-        raise InputError(Problem("customers", f"{customers} customers cannot be simulated", "give a number above 0"))
+    customers = s.customers if customers is None else customers
+    problems = [
+        Problem(name, f"{name} is {value}", f"give a whole number, {least} or more")
+        for name, value, least in (("customers", customers, 1), ("seed", seed, 0))
+        if value < least
+    ]
+    if problems:
+        raise InputError(problems)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     settings = _settings(folder, s, customers)
     _keep(folder / "plan.yml", plan_yaml(s, customers))
@@ -81,26 +87,30 @@ def simulate(folder: str | Path, scenario: str | Path = "demo", seed: int = 1, c
 
 
 def _write_tables(folder: Path, s: Scenario, seed: int, customers: int, settings: Settings) -> Tally:
-    tally, writers, drafts = Tally(s), {}, {}
+    """Write every table beside the old ones, and put them in place when all are whole."""
+    tally, writers = Tally(s), {}
+    drafts = {name: folder / f"{name}.parquet.part" for name in contract()}
     try:
-        for chunk in chunks(s, seed, customers):
-            tally.add(chunk)
-            for name, table in chunk_tables(s, seed, chunk).items():
-                if name not in writers:
-                    drafts[name] = folder / f"{name}.parquet.part"
-                    # without the Arrow schema, readers see plain text where the writer had a dictionary
-                    options = {"use_dictionary": _few(table), "store_schema": False, "compression": "snappy"}
-                    writers[name] = pq.ParquetWriter(drafts[name], table.schema, **options)
-                writers[name].write_table(table)
+        try:
+            for chunk in chunks(s, seed, customers):
+                tally.add(chunk)
+                for name, table in chunk_tables(s, seed, chunk).items():
+                    if name not in writers:
+                        # without the Arrow schema, readers see plain text where the writer had a dictionary
+                        options = {"use_dictionary": _few(table), "store_schema": False, "compression": "snappy"}
+                        writers[name] = pq.ParquetWriter(drafts[name], table.schema, **options)
+                    writers[name].write_table(table)
+        finally:
+            for writer in writers.values():
+                writer.close()
+        for name, table in whole_tables(s, seed, calendar(s), settings.costs or [], customers).items():
+            pq.write_table(table, drafts[name], store_schema=False)
+        for name, draft in drafts.items():
+            (folder / f"{name}.csv").unlink(missing_ok=True)
+            os.replace(draft, folder / f"{name}.parquet")
     finally:
-        for writer in writers.values():
-            writer.close()
-    for name, table in whole_tables(s, seed, calendar(s), settings.costs or [], customers).items():
-        drafts[name] = folder / f"{name}.parquet.part"
-        pq.write_table(table, drafts[name], store_schema=False)
-    for name, draft in drafts.items():
-        (folder / f"{name}.csv").unlink(missing_ok=True)
-        os.replace(draft, folder / f"{name}.parquet")
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
     return tally
 
 
