@@ -10,6 +10,12 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const control of document.querySelectorAll(".search-button-field[aria-label], summary[aria-label]"))
     if (control.textContent.trim()) control.removeAttribute("aria-label");
 
+  // The arrows that unfold a branch of the menu have no name; the link beside each has.
+  for (const arrow of document.querySelectorAll(".bd-links li > details > summary")) {
+    const link = arrow.closest("li").querySelector("a");
+    arrow.setAttribute("aria-label", `Pages under ${link?.textContent.trim() ?? "this"}`);
+  }
+
   // The icons of the colour switch carry titles beside the button's own label; the icon script may draw them late.
   const hush = (button) => {
     button.querySelectorAll("i[title]").forEach((icon) => icon.removeAttribute("title"));

@@ -129,14 +129,15 @@ def pages(built_book: Path) -> dict[str, Page]:
 
 @pytest.fixture(scope="session")
 def one_of_each(pages: dict[str, Page]) -> list[str]:
-    """A page of each template: the richest one of every folder, and all pages at the top but the door to the first."""
-    richest: dict[str, str] = {}
+    """The richest page of each template: top, generated, part, chapter, notebook; without the door to the first page."""
+    richest: dict[tuple, str] = {}
     for name, page in pages.items():
         if 'http-equiv="refresh"' in page.source:
             continue
-        folder = name.rpartition("/")[0] or name
-        if folder not in richest or len(page.source) > len(pages[richest[folder]].source):
-            richest[folder] = name
+        folder, _, file = name.rpartition("/")
+        template = (folder.count("/"), folder.split("/")[0], file == "index.html") if folder else (file,)
+        if template not in richest or len(page.source) > len(pages[richest[template]].source):
+            richest[template] = name
     return sorted(richest.values())
 
 
@@ -164,7 +165,7 @@ def open_page(browser, built_book: Path) -> Iterator:
                 route.abort()
 
         page.route("**/*", only_own)
-        page.goto((built_book / name).as_uri(), wait_until="networkidle")
+        page.goto((built_book / name).as_uri(), wait_until="load")
         return page
 
     yield go

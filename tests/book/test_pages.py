@@ -26,7 +26,11 @@ def test_nothing_is_loaded_from_outside(pages, built_book):
 
 @pytest.mark.browser
 def test_a_page_opens_without_outside_request_or_script_error(one_of_each, open_page):
-    faults = [fault for name in one_of_each for fault in open_page(name).faults]
+    faults = []
+    for name in one_of_each:
+        page = open_page(name)
+        page.wait_for_load_state("networkidle")
+        faults += page.faults
     assert faults == []
 
 
