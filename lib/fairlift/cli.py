@@ -273,15 +273,25 @@ def book(
         Path | None, typer.Argument(help="A study's folder; without it, the published book.", show_default=False)
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="How many notebooks at a time.")] = 2,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="For contributors: run the demo and write its key results into notebooks/.")
+    ] = False,
 ) -> None:
     """Build the published book from the demo, or the report of a study; prints where it is.
 
     Examples:
         fairlift book
         fairlift book spring-launch
+        fairlift book --keep
     """
-    from fairlift.book import build_book, build_report
+    from fairlift.book import build_book, build_report, keep_results
 
+    if keep and study:
+        raise typer.BadParameter("--keep is for the notebooks of the book itself, which run on the demo.")
+    if keep:
+        for path in keep_results(jobs=jobs):
+            out.print(f"Kept: {path}", markup=False)
+        return
     out.print(str(build_report(study, jobs=jobs) if study else build_book(jobs=jobs)), markup=False)
 
 

@@ -94,5 +94,6 @@ def test_the_dictionary_holds_every_column_and_what_each_result_needs():
 def test_the_checklist_page_holds_every_item():
     found = catalogue()
     text = checklist_page(found)
-    assert all(f"`{item.id}`" in text for item in found.items.values())
+    assert all(f"`{item.id}`" in text for item in found.assessed)
+    assert all(f"| {item.title} |" in text for item in found.planned)
     assert "(law-dpia-signed)=" in text

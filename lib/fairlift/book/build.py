@@ -18,6 +18,7 @@ from fairlift.book.dictionary import dictionary_page
 from fairlift.book.execute import run
 from fairlift.book.findings import counted, evidence_page, missing_page, notebooks_page, quality_page, versions_page
 from fairlift.book.manifest import DONE, Manifest
+from fairlift.book.notebook import keep_outputs
 from fairlift.book.project import ROOT, written
 from fairlift.book.record import badge_line, read_decision, record_page
 from fairlift.checklist import catalogue
@@ -58,6 +59,20 @@ def build_book(study: str | Path | None = None, out: str | Path | None = None, j
     source = assemble(place / "src", folder, pages, toc, chapters=ROOT / "chapters")
     _all_listed(source, toc)
     return html(source, place)
+
+
+def keep_results(jobs: int = 2) -> list[str]:
+    """Run the demo and write the key results of its notebooks into notebooks/, stripping all else; returns those changed.
+
+    Raises BuildError when a notebook failed.
+    """
+    folder = ROOT / "data" / "demo"
+    _simulate(folder)
+    manifest = run(folder, jobs=jobs)
+    if manifest.failed:
+        raise BuildError("\n".join(manifest.summary()[1:]))
+    changed = keep_outputs(ROOT / "notebooks", folder / "out" / "notebooks")
+    return [path.relative_to(ROOT).as_posix() for path in changed]
 
 
 def build_report(study: str | Path, jobs: int = 2) -> Path:

@@ -23,7 +23,7 @@ def checklist_page(catalogue: Catalogue) -> str:
     for part in dict.fromkeys(item.id.split(".")[0] for item in catalogue.assessed):
         blocks.append(f"## {part.capitalize()}")
         blocks += [_item(item) for item in catalogue.assessed if item.id.startswith(f"{part}.")]
-    rows = [[code(i.id), i.severity, plain(i.question), plain(i.owner_role)] for i in catalogue.planned]
+    rows = [[plain(i.title), i.severity, plain(i.question), plain(i.owner_role)] for i in catalogue.planned]
     blocks += ["## Planned", PLANNED, table(["Item", "Weight", "Question", "Owner"], rows)]
     return page("The launch checklist", *blocks)
 

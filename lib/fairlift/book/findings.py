@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fairlift.book.manifest import DONE, Manifest, require_manifest, sha
-from fairlift.book.markup import badge, code, page, plain, table
+from fairlift.book.markup import badge, breakable, code, page, plain, table
 from fairlift.errors import InputError, Problem
 from fairlift.evidence import Evidence, from_json
-from fairlift.format import interval, number
+from fairlift.format import number
 from fairlift.study import Study, contract
 
 NOTHING = "Nothing is missing: every notebook could be run."
@@ -42,21 +42,13 @@ def evidence_page(rows: Sequence[Evidence], currency: str) -> str:
     for part in dict.fromkeys(row.id.split(".")[0] for row in rows):
         lines = []
         for row in (row for row in rows if row.id.split(".")[0] == part):
-            limits = (
-                interval(row.low, row.high, row.unit, currency, signed=bool(row.versus))
-                if row.kind == "interval"
-                else ""
-            )
-            threshold = (
-                ""
-                if row.threshold is None
-                else number(row.threshold, "p" if row.kind == "test" else row.unit, currency)
-            )
+            unit = "p" if row.kind == "test" else row.unit
+            threshold = "" if row.threshold is None else number(row.threshold, unit, currency)
             people = "" if row.n is None else number(row.n, "count")
             lines.append(
-                [plain(row.label), plain(row.statement), limits, people, threshold, badge(row.verdict), row.status]
+                [breakable(row.label), plain(row.statement), people, threshold, badge(row.verdict), row.status]
             )
-        head = ["Result", "In words", "Interval", "Customers", "Threshold", "Verdict", "Status"]
+        head = ["Result", "In words", "Customers", "Threshold", "Verdict", "Status"]
         blocks += [f"## {part.capitalize()}", table(head, lines)]
     return page("Evidence", *blocks)
 
@@ -105,7 +97,12 @@ def versions_page(manifest: Manifest) -> str:
     """With what, on what and how fast the results of this book were computed."""
     tools = [["Python", ".".join(map(str, sys.version_info[:3]))], ["fairlift", version("fairlift")]]
     tools += [[name, version(name)] for name in SHOWN]
-    prints = [["Library", manifest.code], ["Mart", manifest.mart], ["Lock", manifest.lock[:12]], ["Run", manifest.run]]
+    prints = [
+        ["Library", manifest.code],
+        ["Mart", manifest.mart[:12]],
+        ["Lock", manifest.lock[:12]],
+        ["Run", manifest.run],
+    ]
     prints += [[name, digest[:12]] for name, digest in sorted(manifest.study.items())]
     times = [
         [code(name), number(entry.seconds, "seconds"), number(entry.warnings, "count")]

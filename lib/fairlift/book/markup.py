@@ -24,6 +24,15 @@ def plain(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|#~])", r"\\\1", " ".join(str(text).split()))
 
 
+def breakable(text: object) -> str:
+    r"""Text as `plain` makes it, in which the long names of results may go on in the next line.
+
+    >>> print(breakable("sales.toy@all: 0.53"))
+    sales.<wbr>toy@<wbr>all: 0.53
+    """
+    return re.sub(r"([.@:=_-])(?=[a-z])", r"\1<wbr>", plain(text))
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; cells are Markdown already.
 

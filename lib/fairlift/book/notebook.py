@@ -128,7 +128,7 @@ def publishable(node: NotebookNode, private: Mapping[str, str]) -> NotebookNode:
     extra = {key: value for key, value in node.metadata.items() if key in ("fairlift", "mystnb")}
     node.metadata = nbformat.from_dict(_METADATA | extra)
     for number, cell in enumerate(node.cells):
-        cell.id = f"cell-{number}"
+        cell.id = str(number)  # as nbstripout numbers them
         cell.metadata = nbformat.from_dict(
             {key: value for key, value in cell.metadata.items() if key in ("tags", "mystnb")}
         )

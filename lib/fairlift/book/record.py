@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from fairlift.book.markup import anchor, badge, code, page, plain, table
+from fairlift.book.markup import anchor, badge, breakable, code, page, plain, table
 from fairlift.errors import InputError, Problem
 from fairlift.launch import PageOne
 from fairlift.launch.page import Section
@@ -53,7 +53,7 @@ def annex(record: Mapping) -> str:
             f"[{plain(i['title'])}](#{anchor(i['item'])})",
             i["severity"],
             i["state"].replace("_", " "),
-            plain(i["technical"]),
+            breakable(i["technical"]),
         ]
         for i in record["items"]
     ]
