@@ -21,7 +21,7 @@ run: $(READY)
 	@$(BIN)/fairlift run "$(STUDY)"
 
 bench: $(READY)
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for name in moments simulate notebooks decisions; do echo "$$name"; $(BIN)/python "benchmarks/$$name.py"; done
 
 clean:
 	rm -rf _build data/demo/out data/demo/tables build .pytest_cache .ruff_cache .hypothesis
