@@ -5,9 +5,12 @@ import pytest
 from scipy.stats import norm
 
 from fairlift.simulate import costs_of, draw_units, effects, holds, population, read_scenario, scenarios
-from fairlift.simulate.chunk import chunks
+from fairlift.simulate.calendar import calendar
+from fairlift.simulate.chunk import chunks, draw_chunk, stream
+from fairlift.simulate.orders import _cents, sell
+from fairlift.simulate.people import draw_people
 from fairlift.simulate.scenario import ARMS, BENEFIT, TREATMENTS
-from fairlift.simulate.truth import EFFECTS, Tally, lost_share, outcomes
+from fairlift.simulate.truth import EFFECTS, Tally, _cells, _under, lost_share, outcomes
 
 REVENUE = "sales.incremental.revenue@all:personalised-vs-holdout"
 
@@ -95,6 +98,53 @@ def test_population_effects_are_those_of_a_large_paired_simulation(paired):
                 far[arm, name] = (moments.mean(name) - gap) / (moments.se(name) or 1e-12)
     assert gaps["personalised"].se("revenue") < 0.25  # against 0.7 unpaired
     assert max(map(abs, far.values())) < 4, {key: z for key, z in far.items() if abs(z) > 3}
+
+
+def test_money_per_order_is_as_expected_of_each_kind_of_customer():
+    """Given who buys, only the basket is left to chance: a much sharper eye on every price, cost and return."""
+    s = rich()
+    s = s.model_copy(update={"activity": s.activity.model_copy(update={"price_sigma": 0.0})})
+    when, cells = calendar(s), _cells(s)
+    sizes = [len(s.values(name)) for name in s.attributes]
+    names = ("revenue", "discount", "cost_of_goods", "refund", "cost_recovered", "fulfilment_cost", "supplier_funding")
+    for treatment, name in enumerate(TREATMENTS):
+        expected = _under(s, cells, treatment)
+        found = {column: [0.0, 0.0] for column in (*names, "items", "contribution")}
+        for number in range(4):
+            chunk = draw_chunk(s, 21, number, 0, 20_000)
+            cell = np.ravel_multi_index([chunk.people.codes[attribute] for attribute in s.attributes], sizes)
+            sold = sell(s, when, chunk.possible, np.full(len(chunk.possible.owner), treatment))
+            known = sold.kept & (chunk.possible.at < when.as_of - 30 * 86_400)  # whose returns are in
+            for column, sums in found.items():
+                scale = 1 if column == "items" else 100
+                per_order = (expected[column] / expected["orders"])[cell][chunk.possible.owner[known]]
+                gap = getattr(sold, column)[known] / scale - per_order
+                sums[0] += gap.sum()
+                sums[1] += (gap**2).sum()
+        far = {column: total / np.sqrt(squares or 1) for column, (total, squares) in found.items()}
+        assert max(map(abs, far.values())) < 4, (name, far)
+
+
+def test_conversion_is_the_average_chance_of_buying_at_all():
+    """The chance given each customer's own rate, averaged: no noise from whether she bought."""
+    s = read_scenario("demo")
+    when, chances = calendar(s), []
+    for number in range(10):
+        people = draw_people(s, when, stream(31, number, "people"), 0, 20_000)
+        rate = people.rate * s.effect("orders")[people.received[0]]
+        chances.append(-np.expm1(-rate * when.demand(people.assigned, people.assigned + when.window))[people.eligible])
+    chance = np.concatenate(chances)
+    expected = population(s).arms["personalised"]["converted"]
+    assert abs(chance.mean() - expected) < 4 * chance.std() / np.sqrt(len(chance)) < 0.003
+
+
+def test_rounding_to_cents_is_without_bias():
+    s = read_scenario("demo")
+    possible = draw_chunk(s, 41, 0, 0, 20_000).possible
+    for share in (0.1, 0.5, 0.62):
+        error = _cents(possible.price * share) - possible.price * share
+        assert abs(error).max() <= 0.5 + 1e-9
+        assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error)) < 0.003
 
 
 def test_shares_reached_by_group_are_those_of_a_large_simulation(paired):
