@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 COMMA = r"^\s*[-+]?(\d+|\d{1,3}([. ]\d{3})+),\d+\s*$"
 ZONE = r"(?i)\d:\d\d.*([zZ]|[+-]\d\d(:?\d\d)?|utc|gmt|[a-z_]+/[a-z_/]+)\s*$"
+LARGEST = sys.float_info.max  # only infinity is larger
 TRUE, FALSE = ("true", "t", "yes", "y", "1", "1.0"), ("false", "f", "no", "n", "0", "0.0")
 
 # Costs are booked for periods that may end after `as_of`; every other time has happened.
@@ -42,11 +44,16 @@ class Fitted:
     extra: list[str]
 
 
-def fit(raw: ibis.Table, spec: Table, origin: str, clock: datetime, zone: str | None, castable: bool) -> Fitted:
-    """Cast every declared column of `raw` to its contract type.
+@dataclass(frozen=True)
+class Skills:
+    """What the backend can do: try a text as a number or time (DuckDB alone), and hold numbers that are none (NaN)."""
 
-    `zone` is the zone of times written without one; `castable` says that texts can be tried as numbers and times (DuckDB).
-    """
+    cast: bool
+    nan: bool
+
+
+def fit(raw: ibis.Table, spec: Table, origin: str, clock: datetime, zone: str | None, skills: Skills) -> Fitted:
+    """Cast every declared column of `raw` to its contract type; `zone` is the zone of times written without one."""
     values: dict[str, ibis.Value] = {}
     rules: list[Rule] = []
     problems: list[Problem] = []
@@ -56,7 +63,7 @@ def fit(raw: ibis.Table, spec: Table, origin: str, clock: datetime, zone: str | 
         if column is None:
             continue
         try:
-            values[name], found = _cast(raw[name], name, column, kind, zone, castable)
+            values[name], found = _cast(raw[name], name, column, kind, zone, skills)
             rules += found
             rules += _bounds(values[name], raw[name], name, column, clock)
         except TypeError as error:
@@ -70,12 +77,12 @@ def fit(raw: ibis.Table, spec: Table, origin: str, clock: datetime, zone: str | 
     return Fitted(values, rules, problems, extra)
 
 
-def _cast(cell, name: str, column: Column, kind, zone: str | None, castable: bool) -> tuple[ibis.Value, list[Rule]]:
+def _cast(cell, name: str, column: Column, kind, zone: str | None, skills: Skills) -> tuple[ibis.Value, list[Rule]]:
     """The typed value of a column and the rules of its type; TypeError(found, mend) where the whole column is wrong."""
     if kind.is_null():
         kind = kind.__class__(nullable=True)
         return cell.cast(_KIND[column.type]), [_empty(cell.isnull(), name)] if column.required else []
-    if kind.is_string() and column.type not in ("id", "category", "text") and not castable:
+    if kind.is_string() and column.type not in ("id", "category", "text") and not skills.cast:
         raise TypeError(
             f"it holds text, not {_NOUN[column.type]}", f"cast it in the query: CAST({name} AS {_SQL[column.type]})"
         )
@@ -85,11 +92,11 @@ def _cast(cell, name: str, column: Column, kind, zone: str | None, castable: boo
         case "category" | "text":
             value, rules = _text(cell, kind), []
         case "time":
-            value, rules = _time(cell, name, kind, zone, castable)
+            value, rules = _time(cell, name, kind, zone, skills.cast)
         case "boolean":
-            value, rules = _boolean(cell, name, kind)
+            value, rules = _boolean(cell, name, kind, skills.nan)
         case _:
-            value, rules = _number(cell, name, kind, whole=column.type == "integer")
+            value, rules = _number(cell, name, kind, column.type == "integer", skills.nan)
     if column.required:
         broken = rules[0].wrong.fill_null(False) if rules else None
         for rule in rules[1:]:
@@ -120,7 +127,7 @@ def _id(cell, name: str, kind) -> tuple[ibis.Value, list[Rule]]:
     ]
 
 
-def _number(cell, name: str, kind, whole: bool) -> tuple[ibis.Value, list[Rule]]:
+def _number(cell, name: str, kind, whole: bool, nan: bool) -> tuple[ibis.Value, list[Rule]]:
     noun = "a whole number" if whole else "a number"
     rules = []
     if kind.is_string():
@@ -146,16 +153,21 @@ def _number(cell, name: str, kind, whole: bool) -> tuple[ibis.Value, list[Rule]]
             f"it holds {kind}, not {noun}", f"cast it in the query: CAST({name} AS {'BIGINT' if whole else 'DOUBLE'})"
         )
     if kind.is_string() or kind.is_floating():
-        value = value.isnan().ifelse(None, value)
-        rules.append(Rule(name, value.isinf(), "the number is infinite", "correct it, or leave the cell empty"))
+        value = value.isnan().ifelse(None, value) if nan else value
+        rules.append(Rule(name, value.abs() > LARGEST, "the number is infinite", "correct it, or leave the cell empty"))
     if whole and not kind.is_integer():
         rules.append(
-            Rule(name, (value != value.floor()) & ~value.isinf(), "not a whole number", "round it where it is made")
+            Rule(
+                name,
+                (value != value.floor()) & (value.abs() <= LARGEST),
+                "not a whole number",
+                "round it where it is made",
+            )
         )
     return value, rules
 
 
-def _boolean(cell, name: str, kind) -> tuple[ibis.Value, list[Rule]]:
+def _boolean(cell, name: str, kind, nan: bool) -> tuple[ibis.Value, list[Rule]]:
     if kind.is_boolean():
         return cell, []
     if kind.is_string():
@@ -163,7 +175,7 @@ def _boolean(cell, name: str, kind) -> tuple[ibis.Value, list[Rule]]:
         yes, no = text.isin(TRUE), text.isin(FALSE)
     elif kind.is_numeric():
         text, yes, no = cell, cell == 1, cell == 0
-        if kind.is_floating():
+        if kind.is_floating() and nan:
             text = cell.isnan().ifelse(None, cell)
     else:
         raise TypeError(f"it holds {kind}, not true or false", f"cast it in the query: CAST({name} AS BOOLEAN)")

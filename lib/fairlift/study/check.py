@@ -127,7 +127,7 @@ class _Read:
 
     def __init__(self, raw: Raw, spec: Table, source: Source, clock: datetime, zone: str | None):
         self.raw, self.spec, self.source = raw, spec, source
-        self._how = (spec, raw.origin, clock, zone, source.is_duckdb)
+        self._how = (spec, raw.origin, clock, zone, source.skills)
         self.fitted = fit(raw.expr, *self._how)
         self.empty: list[str] = []
 

@@ -12,11 +12,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fairlift.errors import FairliftError, InputError, Problem, pattern
+from fairlift.study.cells import Skills
 from fairlift.study.contract import contract
 from fairlift.study.settings import Settings, redact
 
@@ -30,7 +32,7 @@ MEMORY_BYTES = 4 << 30  # DuckDB spills to disk beyond this; FAIRLIFT_MEMORY ove
 OUR_FAULTS = (AttributeError, IndexError, KeyError, NameError, TypeError)  # never a driver's word about the data
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-_DATA_FILE = re.compile(r"(?i)\.(csv|tsv|txt|parquet|json|ndjson)(\.(gz|zst))?$")
+_DATA_FILE = re.compile(r"(?i)\.(csv|tsv|txt|parquet|json|ndjson)(\.(gz|zst))?\*?$")
 _READS_FILE = re.compile(r"(?i)(\bfrom|\bjoin|\bread_\w+\s*\(\s*\[?|\w+_scan\s*\(\s*\[?|\bglob\s*\()\s*$")
 _COMPARES = re.compile(r"(?i)(=|<|>|\blike|\bin\s*\(.*)\s*$")
 _LITERAL = re.compile(r"'((?:[^']|'')*)'")
@@ -66,6 +68,12 @@ class Source:
     @property
     def is_duckdb(self) -> bool:
         return self.con.name == "duckdb"
+
+    @property
+    def skills(self) -> Skills:
+        import ibis.expr.operations as ops
+
+        return Skills(cast=self.is_duckdb, nan=self.con.has_operation(ops.IsNan))
 
     def close(self) -> None:
         """Disconnect, and leave no temporary file."""
@@ -292,14 +300,19 @@ def from_folder(sql: str, folder: Path) -> str:
     root = folder.resolve()
 
     def absolute(match: re.Match[str]) -> str:
-        name, before = match[1], sql[: match.start()]
-        if not name or "://" in name or Path(name).is_absolute() or _COMPARES.search(before.rpartition("\n")[2]):
+        if not _names_file(match) or Path(match[1]).is_absolute():
             return match[0]
-        if _READS_FILE.search(before) or _DATA_FILE.search(name):
-            return "'" + str(root / name).replace("\\", "/") + "'"
-        return match[0]
+        return "'" + str(root / match[1]).replace("\\", "/") + "'"
 
     return _LITERAL.sub(absolute, sql)
+
+
+def _names_file(literal: re.Match[str]) -> bool:
+    """Whether a text in a query is the name of a file: by where it stands, or by its ending."""
+    name, before = literal[1], literal.string[: literal.start()]
+    if not name or "://" in name or _COMPARES.search(before.rpartition("\n")[2]):
+        return False
+    return bool(_READS_FILE.search(before) or _DATA_FILE.search(name))
 
 
 def files_of(settings: Settings, folder: Path) -> list[Path]:
@@ -314,18 +327,9 @@ def files_of(settings: Settings, folder: Path) -> list[Path]:
                 path for ending in ("csv", "parquet") if (path := folder / "tables" / f"{name}.{ending}").is_file()
             }
     for sql in settings.tables.values():
-        for literal in _LITERAL.findall(sql):
-            if not literal or "://" in literal or len(literal) > 1000:
-                continue
-            if Path(literal).is_absolute():
-                anchor = Path(Path(literal).anchor)
-                matches = anchor.glob(str(Path(literal).relative_to(anchor)))
-            else:
-                matches = folder.glob(literal) if ".." not in literal else iter([folder / literal])
-            try:
-                found |= {path for path in matches if path.is_file()}
-            except (ValueError, OSError, NotImplementedError):  # a text that is no file name
-                continue
+        for literal in filter(_names_file, _LITERAL.finditer(sql)):
+            names = glob(literal[1], root_dir=folder, recursive=True)
+            found |= {folder / name for name in names if (folder / name).is_file()}
     return sorted(found)
 
 
