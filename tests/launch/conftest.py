@@ -132,9 +132,9 @@ class World:
     def but(self, **changes) -> World:
         return replace(self, **changes)
 
-    def row(self, id: str, segment: str = "all", **changes) -> World:
+    def row(self, id: str, of: str = "all", **changes) -> World:
         """The same world with one row changed, and the run listing it."""
-        found = tuple(replace(r, **changes) if (r.id, r.segment) == (id, segment) else r for r in self.rows)
+        found = tuple(replace(r, **changes) if (r.id, r.segment) == (id, of) else r for r in self.rows)
         assert found != self.rows
         return replace(self, rows=found)
 
@@ -158,7 +158,7 @@ class World:
 
     def decide(self, previous=None):
         entries = [
-            Entry(item, given, "answers.yml", f"{place:06d}") for place, (item, given) in enumerate(self.answers)
+            Entry(item, given, "fairlift answer", f"{place:06d}") for place, (item, given) in enumerate(self.answers)
         ]
         listed = self.rows if self.listed is None else self.listed
         stale = {r.key: "the data changed since" for r in self.rows if r.id in self.stale}

@@ -239,7 +239,7 @@ class _Gate:
     ) -> Ask:
         rule = item.verification
         better = better or rule.better or self._direction(metric, pair)
-        for name in (metric, item.id):
+        for name in dict.fromkeys((metric, item.id)):
             stated = self.settings.thresholds.get(name)
             if stated is None or stated == threshold:
                 continue
@@ -322,24 +322,29 @@ class _Gate:
             if worst.state == MISSING and item.verification.notebook in self.manifest.absent
             else worst.state
         )
-        to_do = {FAIL: item.to_do, INCONCLUSIVE: f"{item.title}: {need}." if need else item.to_do}.get(
-            worst.state, _supply(item, worst)
+        settle = f"{str(need)[0].upper()}{str(need)[1:]}." if need else item.to_do
+        to_do = {FAIL: item.to_do, INCONCLUSIVE: settle}.get(worst.state, _supply(item, worst))
+        return _row(
+            item, state, kind=kind, stops=stops, plain=_plain(item, worst, open_), to_do=to_do, need=need, **told
         )
-        return _row(item, state, kind=kind, stops=stops, plain=_plain(item, worst), to_do=to_do, need=need, **told)
 
     def _need(self, found: Sequence[Judged]) -> Need | None:
         """What would settle all the inconclusive rows: the largest need, and none if one cannot be computed."""
-        period, measured = self.settings.period, self.manifest.measured
-        weeks = None
-        if measured is not None:
-            weeks = max(1.0, (min(measured.date(), period.end) - period.start).days + 1) / 7
         window = self.settings.outcome_window_days / 7
         power = self.plan.power if self.plan else 0.8
         left = self.weeks_left if math.isfinite(self.weeks_left) else 0.0
-        needs = [need_of(judged, power, weeks, window, max(left, 0.0)) for judged in found]
+        needs = [need_of(judged, power, self._enrolled_weeks(), window, max(left, 0.0)) for judged in found]
         needs = [need for need in needs if need]
         unknown = next((need for need in needs if need.customers is None), None)
         return unknown or max(needs, key=lambda need: need.customers, default=None)
+
+    def _enrolled_weeks(self) -> float | None:
+        """How long the customers read so far took to enrol: the period without its last outcome window."""
+        if self.manifest.measured is None:
+            return None
+        period, window = self.settings.period, self.settings.outcome_window_days
+        days = (min(self.manifest.measured.date(), period.end) - period.start).days + 1
+        return max(days - window if days > window else days, 1) / 7
 
     def _attested(self, item: Item) -> Reason:
         state = self.answers.get(item.id)
@@ -479,11 +484,13 @@ def _waived(item: Item, given: Answer) -> Condition:
     )
 
 
-def _plain(item: Item, worst: Judged) -> str:
+def _plain(item: Item, worst: Judged, open_: Sequence[Judged]) -> str:
+    groups = ", ".join(judged.segment for judged in open_ if judged.state == worst.state and judged.segment != "all")
+    concerned = f" Concerned: {groups}." if groups else ""
     if worst.state == FAIL:
-        return item.if_fails
+        return item.if_fails + concerned
     if worst.state == INCONCLUSIVE:
-        return f"{item.title}: not shown yet."
+        return f"{item.title}: not shown yet.{concerned}"
     if worst.state == STALE:
         return f"{item.title}: the result is out of date."
     if worst.state == EXPIRED:

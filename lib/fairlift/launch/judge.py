@@ -13,6 +13,7 @@ from fairlift.format import UNITS, estimate, number
 from fairlift.study.clock import moment
 
 LEVEL = 0.95
+UNKNOWN = "how many more customers it needs cannot be computed"
 PASS, FAIL, INCONCLUSIVE, MISSING, STALE, EXPIRED = "pass", "fail", "inconclusive", "missing", "stale", "expired"
 # the worst first: an item is as good as its worst row
 WORST_FIRST = (FAIL, STALE, EXPIRED, MISSING, INCONCLUSIVE, PASS)
@@ -70,13 +71,13 @@ class Need:
 
     def __str__(self) -> str:
         if self.customers is None and self.weeks is None:
-            return self.why or "how many customers more it needs cannot be computed"
+            return self.why or UNKNOWN
         parts = []
         if self.customers:
             parts.append(f"{number(self.customers, 'count')} more customers")
         if self.weeks is not None:
             parts.append(f"about {number(max(1, math.ceil(self.weeks)), 'weeks')}")
-        return "needs " + ", ".join(parts)
+        return "it needs " + ", ".join(parts)
 
 
 def judge(row: Evidence, ask: Ask, clock: datetime, registered: bool, once_reached: bool = False) -> Judged:
@@ -166,7 +167,7 @@ def survivors(family: Sequence[Judged], alpha: float = 1 - LEVEL) -> list[Judged
     """
     if len(family) < 2 or not any(judged.by_chance for judged in family):
         return list(family)
-    from fairlift.method.interval import holm  # late: a slow import, and seldom needed
+    from fairlift.method.interval import holm  # late: seldom needed
 
     known = {place: p for place, judged in enumerate(family) if (p := _harm_p(judged)) is not None}
     adjusted = dict(zip(known, holm(list(known.values())), strict=True))
@@ -214,7 +215,7 @@ def need_of(
     if judged.state != INCONCLUSIVE or row is None or ask is None:
         return None
     if not row.n:
-        return Need(None, None, "how many customers more it needs cannot be computed: no number was computed")
+        return Need(None, None, f"{UNKNOWN}: there is no number yet")
     short = max((ask.planned_n or 0) - row.n, (ask.min_n or 0) - row.n, 0)
     early = row.kind == "interval" and not ask.final
     if short or early:

@@ -19,7 +19,7 @@ from fairlift.study.costs import DAYS_A_YEAR
 WEEKS_FOR_A_GAP = 4
 KINDS = {
     "harm": "harm was shown",
-    "not_shown": "not shown yet",
+    "not_shown": "what must be shown is not shown yet",
     "missing": "something is missing",
     "": "",
 }
@@ -107,8 +107,9 @@ def explain(study: Study, decision: Decision, rows: Sequence[Evidence], signed: 
     scale = customers * DAYS_A_YEAR / study.settings.outcome_window_days if customers else None
     a_year = _range(seen).times(scale) if seen and scale else None
     extra = {name: _extra(study, rows, metric) if comparable else None for name, metric in _HARMS.items()}
-    weeks = _weeks(decision.reasons)
-    gaps = tuple(_gap(study, reason, weeks) for reason in _by_weight(decision.reasons))
+    each = [_weeks_for(study, reason) for reason in decision.reasons]
+    weeks = None if None in each else max(each, default=0.0)
+    gaps = tuple(_gap(study, reason) for reason in _by_weight(decision.reasons))
     return PageOne(
         headline=decision.decision + (f", because {KINDS[decision.kind]}" if decision.kind else ""),
         effect=_effect(study, decision, rows, comparable, a_year, extra, customers),
@@ -206,6 +207,8 @@ def _next(study: Study, decision: Decision, weeks: float | None) -> Section:
             ("When the next decision can be taken cannot be computed: see what stands in the way.",),
         )
     whole = math.ceil(weeks)
+    if not whole:
+        return Section("The next decision", ("At once: run the study again, then decide again.",))
     lines = [f"In about {number(whole, 'weeks')}, on {_day(study, weeks)}."]
     weekly = _weekly_cost(study)
     if weekly is None:
@@ -243,24 +246,26 @@ def _footer(decision: Decision) -> tuple[str, ...]:
     )
 
 
-def _gap(study: Study, reason: Reason, weeks: float | None) -> Gap:
-    if reason.need and reason.need.weeks is None:
-        due = "not known"
-    else:
-        due = _day(study, reason.need.weeks if reason.need else WEEKS_FOR_A_GAP)
+def _gap(study: Study, reason: Reason) -> Gap:
+    weeks = _weeks_for(study, reason)
+    due = "not known" if weeks is None else _day(study, weeks)
     return Gap(reason.item, reason.plain, reason.to_do, reason.owner, due)
+
+
+def _weeks_for(study: Study, reason: Reason) -> float | None:
+    """How long it takes to close one gap: more customers, a new test where harm was shown, a run, or a paper."""
+    if reason.need:
+        return reason.need.weeks
+    if reason.state == "fail":
+        period = study.settings.period
+        return ((period.end - period.start).days + 1) / 7
+    return 0.0 if reason.state == "stale" else float(WEEKS_FOR_A_GAP)
 
 
 def _by_weight(reasons: Sequence[Reason]) -> list[Reason]:
     """Blockers before majors, shown harm before gaps."""
     kinds = ("harm", "missing", "not_shown")
     return sorted(reasons, key=lambda r: (r.severity != "blocker", kinds.index(r.kind)))
-
-
-def _weeks(reasons: Sequence[Reason]) -> float | None:
-    """Weeks until every gap could be closed; None where one of them cannot be computed."""
-    each = [reason.need.weeks if reason.need else float(WEEKS_FOR_A_GAP) for reason in reasons]
-    return None if None in each else max(each, default=0.0)
 
 
 def _day(study: Study, weeks: float) -> str:

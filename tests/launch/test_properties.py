@@ -1,0 +1,193 @@
+"""Nothing that makes the evidence worse, thinner or older improves the decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairlift.launch.decision import NO_GO, ORDER
+from fairlift.study.plan import Standing
+
+MEASURED = (
+    "sales.incremental.revenue",
+    "sales.incremental.profit",
+    "risk.complaints.rate",
+    "risk.optout.rate",
+    "sales.returns.rate",
+    "sales.value.order",
+    "ethics.fairness.exposure",
+)
+# by the plan's or the checklist's margin, so that a draw of 1 lies on it
+MARGIN = dict(zip(MEASURED, (0.0, 0.0, 0.002, 0.02, 0.01, -1.0, -0.05), strict=True))
+SCALE = dict(zip(MEASURED, (1.0, 0.5, 0.002, 0.02, 0.01, 1.0, 0.05), strict=True))
+WAIVED = ("ethics.fairness.exposure", "method.balance.omnibus", "governance.roles.raci", "study.data.set_aside")
+
+
+def rank(decision) -> int:
+    return ORDER.index(decision.decision)
+
+
+@st.composite
+def worlds(draw, world, answers):
+    """Worlds on every side of every line: rows good and bad, small and large, before and after the end, waived or not."""
+    rows = []
+    for row in world.rows:
+        if row.kind == "interval":
+            scale, good = SCALE.get(row.id, 0.02), row.better == "up"
+            away = (
+                draw(st.sampled_from([1.5, 0.9, 0.3, -0.2, -0.6, -1.2, -2.5])) if draw(st.integers(0, 4)) == 0 else 1.0
+            )
+            value = MARGIN.get(row.id, 0.02) + (away if good else -away) * scale
+            half = draw(st.sampled_from([0.1, 0.5, 0.8, 1.3])) * scale if draw(st.integers(0, 2)) == 0 else 0.5 * scale
+            se = half / 1.959964 if row.se is not None else None
+            row = replace(row, value=value, low=value - half, high=value + half, se=se)
+        elif row.kind == "test":
+            row = replace(row, p=draw(st.sampled_from([0.5, 0.5, 0.5, 0.5, 0.01, 1e-5])))
+        n = draw(st.sampled_from([21_000, 21_000, 21_000, 21_000, 19_000, 150]))
+        rows.append(replace(row, n=n))
+    found = world.but(rows=tuple(rows))
+    for item in WAIVED:
+        if draw(st.booleans()):
+            segments = ["sex=female"] if item.startswith("ethics") else []
+            found = found.answer(item, answers["waived"](segments=segments))
+    return found
+
+
+def check(world, answers, worsen):
+    """`worsen` draws a change for the worse; the decision must not improve, with or without an earlier record."""
+
+    @settings(max_examples=80, deadline=None)
+    @given(st.data())
+    def holds(data):
+        before = data.draw(worlds(world, answers))
+        after = worsen(before, data.draw)
+        first = before.decide()
+        assert rank(after.decide()) <= rank(first)
+        assert rank(after.decide(previous=first)) <= rank(first)
+
+    holds()
+
+
+def interval_row(world, draw):
+    return draw(st.sampled_from([row for row in world.rows if row.kind == "interval"]))
+
+
+def change(world, row, **numbers):
+    return world.but(rows=tuple(replace(r, **numbers) if r.key == row.key else r for r in world.rows))
+
+
+def test_worlds_reach_every_decision(world, answers):
+    """The draws are worth something only if they reach all three decisions."""
+    seen = set()
+
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(worlds(world, answers))
+    def collect(found):
+        seen.add(found.decide().decision)
+
+    collect()
+    assert seen == set(ORDER)
+
+
+def test_moving_value_and_limits_the_bad_way(world, answers):
+    def worsen(before, draw):
+        row = interval_row(before, draw)
+        by = draw(st.floats(0, 5)) * abs(row.high - row.low) * (-1 if row.better == "up" else 1)
+        return change(before, row, value=row.value + by, low=row.low + by, high=row.high + by)
+
+    check(world, answers, worsen)
+
+
+def test_widening_an_interval(world, answers):
+    def worsen(before, draw):
+        row = interval_row(before, draw)
+        down, up = draw(st.floats(0, 3)), draw(st.floats(0, 3))
+        width = row.high - row.low
+        se = row.se * (1 + (down + up) / 2) if row.se is not None else None
+        return change(before, row, low=row.low - down * width, high=row.high + up * width, se=se)
+
+    check(world, answers, worsen)
+
+
+def test_lowering_n(world, answers):
+    def worsen(before, draw):
+        row = draw(st.sampled_from(before.rows))
+        return change(before, row, n=draw(st.integers(0, row.n)))
+
+    check(world, answers, worsen)
+
+
+def test_deleting_a_row_or_a_group(world, answers):
+    def worsen(before, draw):
+        gone = draw(st.sampled_from(before.rows))
+        kept = tuple(row for row in before.rows if row.key != gone.key)
+        return before.but(rows=kept, listed=before.rows)
+
+    check(world, answers, worsen)
+
+
+def test_deleting_a_file_with_its_entry_in_the_manifest(world, answers):
+    def worsen(before, draw):
+        gone = draw(st.sampled_from(sorted({row.id for row in before.rows})))
+        kept = tuple(row for row in before.rows if row.id != gone)
+        return before.but(rows=kept, listed=kept)
+
+    check(world, answers, worsen)
+
+
+def test_deleting_an_answer(world, answers):
+    def worsen(before, draw):
+        return before.answer(draw(st.sampled_from([item for item, _ in before.answers])), None)
+
+    check(world, answers, worsen)
+
+
+def test_a_row_growing_stale(world, answers):
+    def worsen(before, draw):
+        return before.but(stale=(draw(st.sampled_from(sorted({row.id for row in before.rows}))),))
+
+    check(world, answers, worsen)
+
+
+def test_letting_time_pass(world, answers):
+    def worsen(before, draw):
+        return before.but(clock=before.clock + timedelta(days=draw(st.integers(0, 400))))
+
+    def ageing(before, draw):
+        row = draw(st.sampled_from(before.rows))
+        return worsen(change(before, row, expires_at="2026-06-01"), draw)
+
+    check(world, answers, worsen)
+    check(world, answers, ageing)
+
+
+def test_time_passing_does_not_end_a_test_whose_data_stop_short(world, answers):
+    early = world.but(measured=world.measured - timedelta(days=7))
+    assert early.decide().decision == NO_GO
+    assert early.but(clock=early.clock + timedelta(days=60)).decide().decision == NO_GO
+
+
+def test_a_worse_test_of_the_randomisation(world, answers):
+    def worsen(before, draw):
+        row = draw(st.sampled_from([row for row in before.rows if row.kind == "test"]))
+        return change(before, row, p=row.p * draw(st.floats(0, 1)), high=row.high * draw(st.floats(1, 5)))
+
+    check(world, answers, worsen)
+
+
+def test_exploratory_or_quasi_evidence_never_goes(world, answers):
+    @settings(max_examples=80, deadline=None)
+    @given(worlds(world, answers), st.sampled_from(["status", "design", "standing"]), st.booleans())
+    def holds(found, what, profit):
+        metric = "sales.incremental.profit" if profit else "sales.incremental.revenue"
+        if what == "standing":
+            found = found.but(standing=Standing("exploratory", "too late"))
+        else:
+            value = {"status": "exploratory", "design": "quasi"}[what]
+            found = found.but(rows=tuple(replace(r, **{what: value}) if r.id == metric else r for r in found.rows))
+        assert found.decide().decision == NO_GO
+
+    holds()
