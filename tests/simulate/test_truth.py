@@ -53,7 +53,8 @@ def rich():
         "discounted": 0.4,
     }
     treatments = s.treatments | {"personalised": s.treatments["personalised"].model_copy(update=changes)}
-    return s.model_copy(update={"treatments": treatments})
+    basket = s.basket.model_copy(update={"redeem": 0.6, "reward": 0.3})
+    return s.model_copy(update={"treatments": treatments, "basket": basket})
 
 
 @pytest.fixture(scope="module")
