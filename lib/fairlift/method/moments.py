@@ -20,6 +20,7 @@ SAMPLE = 1000  # rows read to choose the shifts
 FAR = 1e4  # (mean − shift)² / variance above which sums around the shift would cancel
 
 Term = tuple[str, ...]  # one, two or three column names, sorted
+Sums = Mapping[str, np.ndarray]  # one value a cell
 
 
 def indicator(covariate: str) -> str:
@@ -144,8 +145,8 @@ def moments(
     """Gather, in one pass, the sums that `metrics` need, by arm × stratum × day of entry.
 
     `table` is a pandas frame or an Ibis table with one row per randomised unit; `arm`, `stratum` and `day` are columns
-    of it (`day` may be any period of entry; times without a zone become dates).  The work is done where the table lives, a frame's in
-    DuckDB.  Sums are of deviations from a shift near the mean: a raw sum of squares loses every digit of the variance
+    of it (`day` may be any period of entry; times without a zone become dates).  The work is done where the table lives,
+    a frame's in DuckDB.  Sums are of deviations from a shift near the mean: a raw sum of squares loses every digit of the variance
     when the mean is large (Chan, Golub and LeVeque 1983).  The shifts are the rounded means of the first 1,000 rows, or
     0 where reading those would run a join or an aggregation twice; a column whose mean turns out to be far from its
     shift is summed again from its mean, so an unlucky sample costs time and never digits.
@@ -247,8 +248,8 @@ def _columns(metrics: Sequence[Metric], missing: Sequence[str]) -> list[str]:
     return [*KEYS, "n", *nonzero, *(_label(*term) for term in _terms(metrics, missing))]
 
 
-def _sums(table, keys: Mapping[str, str], metrics, missing, shifts: Mapping[str, float]) -> pd.DataFrame:
-    """Run the pass: one row a cell with keys, n, counts of present and of non-zero values, and shifted sums.
+def _sums(table, keys: Mapping[str, str], metrics, missing, shifts: Mapping[str, float]) -> Sums:
+    """Run the pass: for each cell its keys, n, counts of present and of non-zero values, and shifted sums.
 
     Written as a projection of shifted columns under the aggregation, so that the database forms each product once.
     """
@@ -264,27 +265,28 @@ def _sums(table, keys: Mapping[str, str], metrics, missing, shifts: Mapping[str,
     counts = {f"c{i}": rows[place[name]].count() for i, name in enumerate(names)}
     nonzeros = {f"z{i}": rows[f"y{i}"].nullif(0).count() for i, _ in enumerate(counted)}
     cells = rows.group_by(list(by)).aggregate(n=rows.count(), **sums, **counts, **nonzeros)
-    answer = cells.to_pyarrow().to_pydict()  # plain values: dates stay dates
-    frame = {key: answer[key] for key in by} | {"n": answer["n"]}
-    frame |= {f"count {name}": answer[f"c{i}"] for i, name in enumerate(names)}
-    frame |= {f"nonzero {name}": answer[f"z{i}"] for i, name in enumerate(counted)}
-    frame |= {_label(*term): answer[f"s{i}"] for i, term in enumerate(terms)}
-    return pd.DataFrame(frame).astype({name: float for name in frame if name not in by})
+    answer = cells.to_pyarrow()
+    place = {"n": "n"} | {f"count {name}": f"c{i}" for i, name in enumerate(names)}
+    place |= {f"nonzero {name}": f"z{i}" for i, name in enumerate(counted)}
+    place |= {_label(*term): f"s{i}" for i, term in enumerate(terms)}
+    numbers = {label: answer[name].to_numpy().astype(float) for label, name in place.items()}
+    return {key: np.array(answer[key].to_pylist(), dtype=object) for key in by} | numbers
 
 
 def _period(column):
     return column.date() if column.type().is_timestamp() else column
 
 
-def _centred(sums: pd.DataFrame, metrics, missing, shifts: Mapping[str, float]) -> pd.DataFrame:
+def _centred(sums: Sums, metrics, missing, shifts: Mapping[str, float]) -> pd.DataFrame:
     """Turn sums of shifted values into means and sums of products around each cell's own means."""
     n = sums["n"]
 
-    def s(*term: str) -> pd.Series:
+    def s(*term: str) -> np.ndarray:
         return sums[_label(*term)]
 
-    cells = {key: sums[key].map(str) if key in sums else "" for key in KEYS} | {"n": n}
-    cells |= {f"nonzero {name}": sums[f"nonzero {name}"] for name in _counted(metrics)}
+    cells = {key: np.array([str(value) for value in sums[key]]) if key in sums else np.full(len(n), "") for key in KEYS}
+    order = np.lexsort([cells[key] for key in reversed(KEYS)])
+    cells |= {"n": n} | {f"nonzero {name}": sums[f"nonzero {name}"] for name in _counted(metrics)}
     for term in _terms(metrics, missing):
         if len(term) == 1:
             value = shifts[term[0]] + s(*term) / n
@@ -295,7 +297,7 @@ def _centred(sums: pd.DataFrame, metrics, missing, shifts: Mapping[str, float]) 
             a, b, c = term
             value = s(a, b, c) - (s(a) * s(b, c) + s(b) * s(a, c) + s(c) * s(a, b)) / n + 2 * s(a) * s(b) * s(c) / n**2
         cells[_label(*term)] = value
-    return pd.DataFrame(cells, index=sums.index).sort_values(list(KEYS), ignore_index=True)
+    return pd.DataFrame({name: values[order] for name, values in cells.items()})
 
 
 def _grouped(keys: Sequence[np.ndarray], size: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -345,20 +347,21 @@ def _sampled_shifts(table, columns: Sequence[str]) -> dict[str, float]:
     costly = (ops.Aggregate, ops.JoinChain, ops.Distinct, ops.Set, ops.Sort, ops.WindowFunction)
     if not columns or table.op().find(costly):
         return dict.fromkeys(columns, 0.0)
-    head = table.limit(SAMPLE)
-    asked = {f"m{i}": head[name].cast("float64").mean() for i, name in enumerate(columns)}
-    asked |= {f"d{i}": head[name].cast("float64").std(how="pop") for i, name in enumerate(columns)}
-    got = head.aggregate(**asked).to_pyarrow().to_pylist()[0]
-    return {name: _rounded(got[f"m{i}"], got[f"d{i}"]) for i, name in enumerate(columns)}
+    head = table.limit(SAMPLE).select(**{f"x{i}": table[name].cast("float64") for i, name in enumerate(columns)})
+    return {
+        name: _rounded_mean(array.to_numpy()) for name, array in zip(columns, head.to_pyarrow().columns, strict=True)
+    }
 
 
-def _rounded(mean: float | None, spread: float | None) -> float:
-    if mean is None or spread is None or not math.isfinite(mean) or not math.isfinite(spread):
+def _rounded_mean(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    if not len(values):
         return 0.0  # nothing usable in the sample; the check afterwards decides
-    return float(round(mean, -math.floor(math.log10(spread)))) if spread > 0 else float(mean)
+    mean, spread = float(values.mean()), float(values.std())
+    return round(mean, -math.floor(math.log10(spread))) if spread > 0 else mean
 
 
-def _far(sums: pd.DataFrame, shifts: Mapping[str, float]) -> dict[str, float]:
+def _far(sums: Sums, shifts: Mapping[str, float]) -> dict[str, float]:
     """Better shifts for the columns whose mean lies too many standard deviations away from the one used."""
     n, better = sums["n"].sum(), {}
     for name, shift in shifts.items():
@@ -405,7 +408,7 @@ def _zoned(table, keys: Mapping[str, str]) -> list[Problem]:
     ]
 
 
-def _incomplete(sums: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+def _incomplete(sums: Sums, columns: Iterable[str]) -> list[str]:
     """Columns with a value missing, or with a sum that is no number because a value is not one."""
 
     def whole(name: str) -> bool:
@@ -444,8 +447,8 @@ def _holes(table, keys: Mapping[str, str], columns: Sequence[str]) -> list[Probl
     return problems
 
 
-def _keyless(sums: pd.DataFrame, keys: Mapping[str, str]) -> list[Problem]:
-    empty = {column: int(sums.loc[sums[key].isna(), "n"].sum()) for key, column in keys.items()}
+def _keyless(sums: Sums, keys: Mapping[str, str]) -> list[Problem]:
+    empty = {column: int(sums["n"][pd.isna(sums[key])].sum()) for key, column in keys.items()}
     return [
         Problem("units", f"{count:,} units have no value", "every unit needs one", column=column, count=count)
         for column, count in empty.items()
@@ -453,7 +456,7 @@ def _keyless(sums: pd.DataFrame, keys: Mapping[str, str]) -> list[Problem]:
     ]
 
 
-def _not_zero_one(sums: pd.DataFrame, metrics: Sequence[Metric]) -> list[Problem]:
+def _not_zero_one(sums: Sums, metrics: Sequence[Metric]) -> list[Problem]:
     """Proportions are summed unshifted, so Σ(x − 1)² over the non-zero units is exactly 0 if all of them are 1."""
     problems = []
     for name in dict.fromkeys(m.column for m in metrics if isinstance(m, Proportion)):
