@@ -169,26 +169,40 @@ def suppress(row: Evidence, minimum: int) -> Evidence:
 
 
 def frame(rows: Iterable[Evidence], truth: Mapping[str, float] | None = None, currency: str = "EUR") -> pd.DataFrame:
-    """Rows as a table for reading: every number formatted, the known truth beside the estimate where there is one."""
+    """Rows as a table for reading: every number formatted, the known truth beside the estimate where there is one.
+
+    Columns that would say nothing are left out; numbers do not break over lines.
+    """
     table = []
     for row in rows:
         shown = {
             "result": row.id,
-            "for": row.segment if row.segment != "all" else "",
-            "arm": row.arm,
-            "against": row.versus,
+            "for": row.segment.replace("=", " ") if row.segment != "all" else "",
+            "comparison": f"{row.arm} − {row.versus}" if row.versus else row.arm,
             "estimate": number(row.value, row.unit, currency, signed=bool(row.versus)),
-            "interval": interval(row.low, row.high, row.unit, currency, signed=bool(row.versus))
-            if row.kind == "interval"
+            "interval": "",
+            "truth": number(truth[row.label], row.unit, currency, signed=bool(row.versus))
+            if truth and row.label in truth
             else "",
-            "verdict": row.verdict,
+            "verdict": row.verdict if row.verdict != "reported" else "",
         }
-        if truth:
-            known = truth.get(row.label)
-            shown["truth"] = "" if known is None else number(known, row.unit, currency, signed=bool(row.versus))
-        table.append(shown)
+        if row.kind == "interval":
+            shown["interval"] = interval(row.low, row.high, row.unit, currency, signed=bool(row.versus))
+        table.append({name: _whole(text) if name in _NUMERIC else text for name, text in shown.items()})
     columns = pd.DataFrame(table)
-    return columns.loc[:, [name for name in columns if (columns[name] != "").any()]]
+    telling = [name for name in columns if (columns[name] != "").any()]
+    for name in ("result", "comparison"):
+        if len(columns) > 1 and name in telling and columns[name].nunique() == 1:
+            telling.remove(name)
+    return columns[telling].set_index(telling[0])
+
+
+_NUMERIC = ("estimate", "interval", "truth")
+
+
+def _whole(text: str) -> str:
+    """A text that does not break over lines."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def to_json(rows: Iterable[Evidence]) -> str:

@@ -89,7 +89,7 @@ def forest(rows: Sequence[Row], truth: Mapping[str, float] | None = None, curren
     truth = {row.label: truth[row.label] for row in drawn if truth and row.label in truth}
     names = _names(drawn)
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.5, 0.9 + 0.52 * len(drawn)))
+        figure, axes = plt.subplots(figsize=(4.6, 0.9 + 0.5 * len(drawn)))
         axes.axvline(0, color=REST, linewidth=1)
         for place, row in enumerate(drawn):
             axes.plot(
@@ -114,7 +114,7 @@ def forest(rows: Sequence[Row], truth: Mapping[str, float] | None = None, curren
         axes.set_ylim(len(drawn) - 0.5, -0.5)
         axes.xaxis.set_major_formatter(lambda value, _: number(value, unit, currency, signed=True))
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-        axes.set_xlabel("Difference (line: interval; bar: threshold" + ("; diamond: truth)" if truth else ")"))
+        axes.set_xlabel("line: interval   bar: threshold" + ("   diamond: truth" if truth else ""))
         axes.grid(axis="y", visible=False)
         sns.despine(figure, left=True)
     lines = [
@@ -170,7 +170,7 @@ def running_totals(running: pd.DataFrame, name: str, currency: str = "EUR") -> D
 def counts(numbers: pd.Series, name: str) -> Drawn:
     """How many of something fall into each kind, as bars with their numbers."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.5, 0.8 + 0.45 * len(numbers)))
+        figure, axes = plt.subplots(figsize=(7.5, 0.8 + 0.45 * len(numbers)))
         sns.barplot(x=numbers.to_numpy(), y=[str(kind) for kind in numbers.index], color=ARMS["personalised"], ax=axes)
         for bars in axes.containers:
             axes.bar_label(bars, padding=4)
