@@ -124,7 +124,7 @@ def test_every_fault_of_a_row_is_named_at_once():
 def test_frame_puts_the_truth_beside_the_estimate_and_leaves_out_what_says_nothing():
     rows = [row(arm="a", versus=b, value=1.5, low=1, high=2, unit="money") for b in "bc"]
     shown = evidence.frame(rows, {rows[0].label: 1.4})
-    assert list(shown.reset_index()) == ["comparison", "estimate", "interval", "truth"]
+    assert (shown.columns.name, *shown.columns) == ("comparison", "estimate", "interval", "truth")
     assert shown.loc["a − b", "truth"].split() == ["+EUR", "1.40"]
     assert shown.loc["a − c", "truth"] == ""
     assert " " not in shown.loc["a − b", "interval"]

@@ -194,7 +194,7 @@ def frame(rows: Iterable[Evidence], truth: Mapping[str, float] | None = None, cu
     for name in ("result", "comparison"):
         if len(columns) > 1 and name in telling and columns[name].nunique() == 1:
             telling.remove(name)
-    return columns[telling].set_index(telling[0])
+    return columns[telling].set_index(telling[0]).rename_axis(index=None, columns=telling[0])
 
 
 _NUMERIC = ("estimate", "interval", "truth")

@@ -113,7 +113,7 @@ def forest(rows: Sequence[Row], truth: Mapping[str, float] | None = None, curren
         axes.set_yticks(range(len(drawn)), names)
         axes.set_ylim(len(drawn) - 0.5, -0.5)
         axes.xaxis.set_major_formatter(lambda value, _: number(value, unit, currency, signed=True))
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(3))
         axes.set_xlabel("line: interval   bar: threshold" + ("   diamond: truth" if truth else ""))
         axes.grid(axis="y", visible=False)
         sns.despine(figure, left=True)
