@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-
-DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 
 
 def pytest_runtest_setup(item) -> None:
@@ -16,9 +13,6 @@ def pytest_runtest_setup(item) -> None:
 @cache
 def run_demo() -> None:
     """Run the demo; what an earlier run left and nothing has changed is not made again."""
-    from fairlift.book import run
-    from fairlift.simulate import simulate
+    from fairlift.book import ready_demo, run
 
-    if not any((DEMO / "tables").glob("*")):
-        simulate(DEMO, "demo", 1)
-    run(DEMO)
+    run(ready_demo())

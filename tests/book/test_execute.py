@@ -304,3 +304,30 @@ def test_a_full_disk_is_said_in_one_sentence(slow, monkeypatch):
 
     with pytest.raises(InputError, match="no space left on the disk"):
         run(slow / "study", project=slow, prepare=full)
+
+
+def test_a_library_that_changes_while_it_runs_is_refused(slow, monkeypatch):
+    from fairlift.book import execute
+
+    (slow / "notebooks/risk/slow.ipynb").unlink()
+    versions = iter(["changed"])
+    monkeypatch.setattr(execute.code_version, "__wrapped__", lambda: next(versions))
+    with pytest.raises(InputError, match="its own files changed while it ran"):
+        run(slow / "study", project=slow, prepare=prepare)
+
+
+def test_the_demo_is_simulated_again_only_when_its_origin_changed(tmp_path):
+    from fairlift.book.demo import STAMP, ready_demo
+
+    folder = tmp_path / "demo"
+    (folder / "tables").mkdir(parents=True)
+    made = ready_demo(folder)
+    first = (made / "tables" / "orders.parquet").stat().st_mtime_ns
+    ready_demo(folder)
+    assert (made / "tables" / "orders.parquet").stat().st_mtime_ns == first
+    plan = folder / "plan.yml"
+    plan.write_text(plan.read_text() + "# amended\n")
+    ready_demo(folder)
+    assert (made / "tables" / "orders.parquet").stat().st_mtime_ns > first
+    assert len((folder / "registrations.jsonl").read_text().splitlines()) == 1
+    assert (folder / "tables" / STAMP).exists()

@@ -14,6 +14,7 @@ import yaml
 
 from fairlift.book.checklists import checklist_page
 from fairlift.book.coverage import Project, coverage_page, gaps, read_requirements
+from fairlift.book.demo import DEMO, ready_demo
 from fairlift.book.dictionary import dictionary_page
 from fairlift.book.execute import run
 from fairlift.book.findings import counted, evidence_page, missing_page, notebooks_page, quality_page, versions_page
@@ -44,11 +45,10 @@ class BuildError(FairliftError):
 def build_book(study: str | Path | None = None, out: str | Path | None = None, jobs: int = 2) -> Path:
     """Build the published book from the demo study, strictly; returns the path of its index.html.
 
-    The demo is simulated where it has no tables, then run, then all pages are built under `out` (default `_build`).
+    The demo is simulated where its tables are absent or out of date, then run, then all pages are built under `out` (default `_build`).
     Raises BuildError when a notebook failed, a page has a fault or a question called answered is not.
     """
-    folder = Path(study or ROOT / "data" / "demo").resolve()
-    _simulate(folder)
+    folder = ready_demo(Path(study or DEMO).resolve())
     manifest = run(folder, jobs=jobs)
     if manifest.failed:
         raise BuildError("\n".join(manifest.summary()[1:]))
@@ -66,8 +66,7 @@ def keep_results(jobs: int = 2) -> list[str]:
 
     Raises BuildError when a notebook failed.
     """
-    folder = ROOT / "data" / "demo"
-    _simulate(folder)
+    folder = ready_demo()
     manifest = run(folder, jobs=jobs)
     if manifest.failed:
         raise BuildError("\n".join(manifest.summary()[1:]))
@@ -232,10 +231,3 @@ def _files(entries: Iterable[Mapping]) -> list[str]:
         found += [entry["file"]] if "file" in entry else []
         found += _files(entry.get("chapters", [])) + _files(entry.get("sections", []))
     return found
-
-
-def _simulate(folder: Path) -> None:
-    if not any((folder / "tables").glob("*")):
-        from fairlift.simulate import simulate
-
-        simulate(folder, "demo", 1)

@@ -77,12 +77,19 @@ def run(
             manifest = _stages(place, open_study(folder), jobs, fresh)
             manifest = replace(manifest, wall_seconds=round(time.perf_counter() - began, 2))
             manifest.write(place.out)
+            _same_code()
             return manifest
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         found = "there is no space left on the disk"
         raise InputError(Problem(folder.name, found, "make room, then run again: what is done is kept")) from None
+
+
+def _same_code() -> None:
+    """Refuse a run in which the library itself was edited: its results rest on two versions."""
+    if code_version.__wrapped__() != code_version():
+        raise InputError(Problem("fairlift", "its own files changed while it ran", "run again"))
 
 
 def _prepare() -> Callable[[Study], object]:
