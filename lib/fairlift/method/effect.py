@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.format import interval as between
@@ -162,7 +162,7 @@ def effect(
     df = (v_one + v_two) ** 2 / ((one.parts**2 / one.dof).sum() + (two.parts**2 / two.dof).sum())
     skew = (one.third - two.third) / se**3 if interval == "hall" else 0.0
     value = one.value - two.value
-    quantile = stats.t.isf(alpha / 2, df)
+    quantile = float(-special.stdtrit(df, alpha / 2))
     corrected = value / se + skew * (value / se) ** 2 / 3 + skew**2 * (value / se) ** 3 / 27 + skew / 6
     return Effect(
         metric=metric,
@@ -178,7 +178,7 @@ def effect(
         low=float(value - se * _studentised(quantile, skew)),
         high=float(value - se * _studentised(-quantile, skew)),
         level=1 - alpha,
-        p=float(2 * stats.t.sf(abs(corrected), df)),
+        p=float(2 * special.stdtr(df, -abs(corrected))),
         interval=interval,
         adjust=adjust,
         se_arm=math.sqrt(v_one + common.arm),
@@ -204,7 +204,7 @@ def lift(effect: Effect, alpha: float = 0.05) -> Lift:
       +33.3 %, 95 % interval +18.0 % to +49.9 % (Fieller)
     """
     top, bottom = effect.mean_arm, effect.mean_versus
-    quantile = stats.t.isf(alpha / 2, effect.df)
+    quantile = -float(special.stdtrit(effect.df, alpha / 2))
     limits = fieller(top, bottom, effect.se_arm, effect.se_versus, effect.covariance, quantile)
     if limits is None or bottom <= 0:
         why = "is negative" if limits else "cannot be told from 0"

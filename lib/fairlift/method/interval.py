@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from fairlift.errors import InputError, Problem
 
@@ -20,7 +20,7 @@ def wilson(events: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
     [0.2553, 0.3662]
     """
     _check(events, n)
-    z = float(stats.norm.isf(alpha / 2))
+    z = -float(special.ndtri(alpha / 2))
     centre = (events + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * math.sqrt(events * (n - events) / n + z**2 / 4)
     return (0.0 if events == 0 else centre - half), (1.0 if events == n else centre + half)
@@ -73,8 +73,8 @@ def clopper_pearson(events: int, n: int, alpha: float = 0.05, sides: int = 2) ->
     if sides not in (1, 2):
         raise InputError(Problem("interval", f"sides is {sides!r}", "say 1 or 2"))
     tail = alpha / sides
-    low = 0.0 if events == 0 else float(stats.beta.ppf(tail, events, n - events + 1))
-    high = 1.0 if events == n else float(stats.beta.isf(tail, events + 1, n - events))
+    low = 0.0 if events == 0 else float(special.betaincinv(events, n - events + 1, tail))
+    high = 1.0 if events == n else float(special.betainccinv(events + 1, n - events, tail))
     return low, high
 
 
