@@ -152,6 +152,11 @@ class Settings(Model):
             raise ValueError("a password stands in the file; put it in an environment variable and write ${NAME}")
         return value
 
+    @field_validator("as_of", mode="before")
+    @classmethod
+    def day_in_quotes(cls, value: object) -> object:
+        return date.fromisoformat(value) if isinstance(value, str) and len(value) == 10 else value
+
     @field_validator("as_of")
     @classmethod
     def zoned(cls, value: datetime | date | None) -> datetime | date | None:
