@@ -1,6 +1,10 @@
 """A synthetic retailer with a known truth.
 
-Every scenario is one YAML file under data/scenarios, where README.md states the model.
+Customers differ by attributes, a gamma factor on orders and a lognormal one on prices.  Orders are a Poisson process that moves
+with hour, weekday and season; the treatment a customer really receives (none, bestsellers or personal offers) multiplies it in
+her own outcome window, and changes baskets, discounts, returns, visits, complaints and withdrawals.  Possible orders are drawn
+once at the highest rate and thinned by treatment, so every customer's outcome in every arm is known: sample effects are exact,
+population effects have a closed form.  Every scenario is one YAML file under data/scenarios, where README.md states the model.
 """
 
 from fairlift.simulate.scenario import Scenario, read_scenario, scenarios
