@@ -252,12 +252,14 @@ def decide(
         fairlift decide spring-launch
         fairlift decide spring-launch --sign --who "A. Name" --function "Product owner"
     """
+    from fairlift.checklist import ingest
     from fairlift.launch import decide_study, page_one, sign_record
     from fairlift.study import open_study
 
     if sign and not (who and function):
         raise typer.BadParameter("--sign needs --who and --function.")
     opened = open_study(study)
+    ingest(opened.folder)
     decision = decide_study(opened)
     out.print(page_one(opened, decision).text(), markup=False)
     if full:

@@ -17,6 +17,7 @@ from fairlift.book.notebook import Notebook, notebooks, publishable, save, warni
 from fairlift.book.pool import Pool
 from fairlift.book.progress import Progress
 from fairlift.book.project import ROOT, STAGES, written
+from fairlift.checklist import ingest
 from fairlift.errors import InputError, Problem
 from fairlift.evidence import from_json
 from fairlift.study import Study, open_study
@@ -72,6 +73,7 @@ def run(
     place = Place(folder, project)
     try:
         with alone(place.out / "run.lock", folder.name):
+            ingest(folder)
             (prepare or _prepare())(open_study(folder))
             began = time.perf_counter()
             manifest = _stages(place, open_study(folder), jobs, fresh)
