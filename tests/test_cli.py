@@ -1,5 +1,6 @@
 """The command as a reader meets it: what it prints, what it returns, and that no fault of the input shows a traceback."""
 
+import errno
 import importlib
 import json
 import shutil
@@ -172,3 +173,15 @@ def test_an_interrupt_returns_130(fairlift, study, monkeypatch):
     monkeypatch.setattr(importlib.import_module("fairlift.study.check"), "check", interrupted)
     code, said = fairlift("check", study)
     assert code == cli.INTERRUPTED and "Interrupted" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "orders.parquet may not be read or written")]
+)
+def test_a_machine_that_refuses_is_told_in_words(fairlift, study, monkeypatch, code, said):
+    def refused(*_):
+        raise OSError(code, "refused", "/home/somebody/tables/orders.parquet")
+
+    monkeypatch.setattr(importlib.import_module("fairlift.study.check"), "check", refused)
+    found, text = fairlift("check", study)
+    assert found == cli.PROBLEM and said in text and "/home/somebody" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -327,9 +328,26 @@ def _run(arguments: list[str]) -> int:
         error.show()
         return USAGE
     except Exception as error:  # the one place where a fault of ours becomes a message
-        log = Path("fairlift-fault.log")
+        said = _of_the_machine(error) if isinstance(error, OSError) else None
+        err.print(said or _fault(error), markup=False)
+        return PROBLEM if said else FAULT
+
+
+def _of_the_machine(error: OSError) -> str | None:
+    """What to do about a disk that is full or may not be written; None where the fault is ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "There is no space left on the disk. To mend: make room and give the same command again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        name = Path(error.filename).name if isinstance(error.filename, str) else "a file"
+        return f"{name} may not be read or written. To mend: change its rights, or use another folder."
+    return None
+
+
+def _fault(error: Exception) -> str:
+    """Leave a log that holds no data; returns what to tell the reader."""
+    log = Path("fairlift-fault.log")
+    try:
         log.write_text(safe_trace(error), encoding="utf-8")
-        err.print(
-            f"A fault of Fairlift itself ({type(error).__name__}). Please report it with {log}, which holds no data."
-        )
-        return FAULT
+    except OSError:
+        return f"A fault of Fairlift itself.\n{safe_trace(error)}"
+    return f"A fault of Fairlift itself ({type(error).__name__}). Please report it with {log}, which holds no data."
