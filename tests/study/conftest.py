@@ -124,10 +124,16 @@ def write_study(folder: Path, frames, form="parquet", **settings) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shop():
     """`shop(seed, customers)` makes the tables of a small shop."""
     return make_shop
+
+
+@pytest.fixture(scope="session")
+def write():
+    """`write(folder, frames, form, **settings)` writes a study folder."""
+    return write_study
 
 
 @pytest.fixture
@@ -135,7 +141,7 @@ def study_of(tmp_path):
     """`study_of(frames, form, **settings)` writes and opens a study; a setting of None is left out."""
     from fairlift.study import open_study
 
-    def write(frames, form="parquet", folder="shop", **settings):
+    def make(frames, form="parquet", folder="shop", **settings):
         return open_study(write_study(tmp_path / folder, frames, form, **settings))
 
-    return write
+    return make

@@ -334,9 +334,10 @@ def test_warnings(shop, study_of):
     frames["orders"]["revenue"] = 0.0
     frames["orders"]["channel"] = None
     frames["orders"].loc[0, "cost_of_goods"] = np.nan
-    frames["customers"] = frames["customers"].assign(
-        **{f"trait_{number}": 1 for number in range(300)}, gender="f", regon="x"
+    traits = pd.DataFrame(
+        1, frames["customers"].index, [*(f"trait_{number}" for number in range(300)), "gender", "regon"]
     )
+    frames["customers"] = pd.concat([frames["customers"], traits], axis=1)
     text = warned(study_of(frames, period={"start": date(2026, 3, 1), "end": date(2026, 3, 2)}))
     assert "orders.revenue (tables/orders.parquet): it is 0 in every row: nothing to compare" in text
     assert "orders.channel (tables/orders.parquet): every cell is empty; it counts as absent" in text
@@ -502,10 +503,8 @@ def test_latest_outcome(shop, study_of, tmp_path):
     assert latest_outcome(study) == expected.to_pydatetime()
     frames["orders"] = frames["orders"].head(0)
     assert latest_outcome(study_of(frames, folder="no_orders")) is None
+    (tmp_path / "no_orders" / "tables" / "orders.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match="the file is empty"):
+        latest_outcome(open_study(tmp_path / "no_orders"))
     del frames["orders"], frames["assignments"]
     assert latest_outcome(study_of(frames, folder="not_begun")) is None
-
-
-def test_open_study_reads_what_check_needs(shop, study_of):
-    study = study_of(minimal(shop))
-    assert open_study(study.folder).settings == study.settings

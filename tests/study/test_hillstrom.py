@@ -70,7 +70,7 @@ def test_the_row_number_is_the_same_customer_in_every_query(folder, frame, csv, 
         (folder / "exports" / "hillstrom.csv").write_bytes(gzip.decompress(csv.read_bytes()))
     study = open_study(folder)
     frame["id"] = (frame.index + 1).astype(str)
-    for _ in range(3):
+    for _ in range(2):
         source = open_source(study.settings, folder)
         source.con.raw_sql("SET threads = 2")
         read = {name: raw.expr.to_pyarrow().to_pandas() for name, raw in source.tables.items()}

@@ -59,11 +59,11 @@ def by_hand(frames):
     return mine, days
 
 
-@pytest.fixture(params=[1, 2, 3])
-def prepared(request, shop, study_of):
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def prepared(request, shop, write, tmp_path_factory):
     frames = shop(seed=request.param, customers=300)
     edges(frames)
-    study = study_of(frames)
+    study = open_study(write(tmp_path_factory.mktemp("prepared"), frames))
     prepare(study)
     return frames, study
 
@@ -354,9 +354,9 @@ prepare(open_study(sys.argv[1]))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize(
-    "place", ["fairlift.study.mart:_units_sql", "fairlift.study.mart:_file_aside", "prepare:_swap"]
+    ("place", "before"),
+    [("fairlift.study.mart:_units_sql", True), ("fairlift.study.mart:_file_aside", False), ("prepare:_swap", True)],
 )
-@pytest.mark.parametrize("before", [True, False])
 def test_killed(shop, study_of, place, before):
     frames = three(shop)
     study = study_of(frames)

@@ -97,7 +97,8 @@ def check(study: Study) -> Checked:
 def latest_outcome(study: Study) -> datetime | None:
     """The latest order, session or click of an assigned customer at or after assignment; None where there is none yet.
 
-    Works before the experiment has begun: missing tables mean that nothing has happened.
+    Works before the experiment has begun: missing tables mean that nothing has happened.  Raises `InputError` where a
+    table is there and cannot be read.
     """
     import ibis
 
@@ -105,6 +106,8 @@ def latest_outcome(study: Study) -> datetime | None:
     clock, zone = study.settings.clock(), study.settings.times_without_zone
     found: list[datetime] = []
     try:
+        if source.problems:  # a table that cannot be read is not one without outcomes
+            raise InputError(source.problems)
         read = {name: _Read(raw, contract()[name], source, clock, zone).typed for name, raw in source.tables.items()}
         assigned = read.get("assignments")
         if assigned is None or not {"experiment", "customer_id", "assigned_at"} <= set(assigned.columns):
@@ -133,15 +136,16 @@ class _Read:
 
     @cached_property
     def typed(self) -> ibis.Table:
-        return self.raw.expr.select(
-            **{name: value for name, value in self.fitted.values.items() if name not in self.empty}
-        )
+        """Only the declared columns that hold anything, as their contract types."""
+        values = {name: value for name, value in self.fitted.values.items() if name not in self.empty}
+        return self.source.named(f"typed_{self.spec.name}", self.raw.expr.select(**values))
 
     @cached_property
     def numbered(self) -> ibis.Table:
         """The typed table with `row`, the 1-based number of each row; 0 where rows have no order."""
         expr = _numbered(self.raw)
-        return expr.select(**fit(expr, *self._how).values, row=expr.row)
+        values = fit(expr, *self._how).values
+        return self.source.named(f"numbered_{self.spec.name}", expr.select(**values, row=expr.row))
 
     @cached_property
     def counts(self) -> dict:

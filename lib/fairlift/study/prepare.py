@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 from fairlift.errors import FairliftError, InputError
 from fairlift.study.check import Checked, check
@@ -55,7 +55,7 @@ def prepare(study: Study) -> Path:
         found = check(study)
         with closing(found.source):
             if found.errors:
-                raise InputError(found.problems)
+                raise InputError(found.errors)
             key = key or fingerprint(study, found)
             if is_whole(mart, key):
                 return mart
@@ -158,7 +158,8 @@ def _draft(out: Path) -> Iterator[Path]:
             raise FairliftError("Another run is preparing this study. To mend: wait until it is done.") from None
         for left in [*out.glob(".mart-*"), *(path for path in out.glob(".spill-*") if _abandoned(path))]:
             shutil.rmtree(left, ignore_errors=True)
-        draft = Path(tempfile.mkdtemp(prefix=".mart-", dir=out))
+        draft = out / f".mart-{uuid4().hex}"
+        draft.mkdir()
         try:
             yield draft
         finally:

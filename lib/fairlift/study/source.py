@@ -75,6 +75,13 @@ class Source:
 
         return Skills(cast=self.is_duckdb, nan=self.con.has_operation(ops.IsNan))
 
+    def named(self, name: str, expr: ibis.Table) -> ibis.Table:
+        """The expression under a name in DuckDB, so that what builds on it stays short; elsewhere as it is."""
+        if not self.is_duckdb:
+            return expr
+        self.con.raw_sql(f"CREATE OR REPLACE TEMP VIEW fairlift_{name} AS {self.con.compile(expr)}")
+        return self.con.table(f"fairlift_{name}")
+
     def close(self) -> None:
         """Disconnect, and leave no temporary file."""
         self.con.disconnect()
@@ -123,9 +130,7 @@ def connect(settings: Settings, folder: Path) -> tuple[BaseBackend, tuple[str, .
     if scheme in ("duckdb", "sqlite") and rest:
         path = (folder / rest.partition("?")[0]).resolve()
         if not path.is_file():
-            raise InputError(
-                Problem("study.yml", f"`connect`: there is no file {rest.partition('?')[0]}", mend, file=None)
-            )
+            raise InputError(Problem("study.yml", f"`connect`: there is no file {rest.partition('?')[0]}", mend))
     try:
         if scheme == "duckdb":
             return _duckdb(path if rest else None), secrets
@@ -252,8 +257,14 @@ def _tidy_after(con: BaseBackend, out: Path) -> Callable[[], object]:
     if con.name != "duckdb":
         return lambda: None
     made = not out.exists()
-    out.mkdir(exist_ok=True)
-    spill = Path(tempfile.mkdtemp(prefix=".spill-", dir=out))
+    try:
+        out.mkdir(exist_ok=True)
+        spill = Path(tempfile.mkdtemp(prefix=".spill-", dir=out))
+    except PermissionError:
+        name = out.parent.name
+        raise FairliftError(
+            f"{name}/out cannot be written. To mend: give yourself the right to write in {name}."
+        ) from None
     con.raw_sql("SET temp_directory = '{}'".format(str(spill.resolve()).replace("'", "''")))
 
     def tidy() -> None:
