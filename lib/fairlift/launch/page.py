@@ -253,12 +253,12 @@ def _gap(study: Study, reason: Reason) -> Gap:
 
 
 def _weeks_for(study: Study, reason: Reason) -> float | None:
-    """How long it takes to close one gap: more customers, a new test where harm was shown, a run, or a paper."""
+    """How long it takes to close one gap: more customers, a new test (for shown harm or want of a plan), a run, a paper."""
     if reason.need:
         return reason.need.weeks
-    if reason.state == "fail":
+    if reason.state == "fail" or reason.item == "method.plan.registered":
         period = study.settings.period
-        return ((period.end - period.start).days + 1) / 7
+        return max(WEEKS_FOR_A_GAP, ((period.end - period.start).days + 1) / 7)
     return 0.0 if reason.state == "stale" else float(WEEKS_FOR_A_GAP)
 
 
