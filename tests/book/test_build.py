@@ -65,7 +65,9 @@ def study(tmp_path_factory) -> Path:
     (folder / "out" / "mart" / "mart.json").write_text(json.dumps({"fingerprint": "f", "columns": [], "tables": {}}))
     path = write(folder / "out" / "evidence" / "sales.toy.json", [ROW])
     done = Entry("k", "done", "How much?", evidence=path.name, evidence_sha=sha(path), labels=(ROW.label,))
-    lacking = Entry("k", "not_assessed", "What profit?", missing=(("orders.refund", "study.yml:margin"),))
+    lacking = Entry(
+        "k", "not_assessed", "What profit?", missing=(("orders.refund", "study.yml:margin"), ("complaints.topic",))
+    )
     failed = Entry("k", "failed", "What breaks?", reason="cell 3 (Why?): ValueError", internal=True)
     entries = {"sales/toy": done, "sales/profit": lacking, "sales/broken": failed}
     Manifest({}, "f", "c", "l", "r", entries).write(folder / "out")
@@ -117,7 +119,7 @@ def test_a_result_that_is_not_there_fails_the_published_book(study, tmp_path):
         caught.value
     )
     assert "with WHAT one of" in str(caught.value) and str(tmp_path) not in str(caught.value)
-    assert not (tmp_path / "html").exists()
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_in_a_report_it_reads_not_assessed(study, tmp_path):
@@ -151,9 +153,10 @@ def test_what_is_missing_is_named_with_the_way_to_supply_it(study):
     from fairlift.book.manifest import require_manifest
 
     text = missing_page(require_manifest(study / "out"))
-    assert "| What profit? | `orders.refund` or `study.yml:margin` |" in text
+    assert "| What profit? | `orders.refund` or `study.yml:margin`; `complaints.topic` |" in text
     assert (
-        "Add the column `refund` to the table `orders` (Money paid back for returned goods) or write `margin` in study.yml."
+        "Add the column `refund` to the table `orders` (money paid back for returned goods) or write `margin` in study.yml."
         in text
     )
+    assert "Bring the table `complaints` (one row a complaint, through any channel), with the column `topic`." in text
     assert "cell 3 (Why?): ValueError" in text

@@ -18,12 +18,14 @@ from fairlift.book.demo import DEMO, ready_demo
 from fairlift.book.dictionary import dictionary_page
 from fairlift.book.execute import run
 from fairlift.book.findings import counted, evidence_page, missing_page, notebooks_page, quality_page, versions_page
-from fairlift.book.manifest import DONE, Manifest
+from fairlift.book.manifest import DONE, NOT_ASSESSED, Manifest
+from fairlift.book.markup import page, plain
 from fairlift.book.notebook import keep_outputs
 from fairlift.book.project import ROOT, written
-from fairlift.book.record import badge_line, read_decision, record_page
+from fairlift.book.record import badge_line, page_one_markdown, read_decision, record_page
 from fairlift.checklist import catalogue
 from fairlift.errors import FairliftError, InputError, Problem
+from fairlift.format import number
 from fairlift.launch import decide_study, page_one
 from fairlift.study import Study, open_study
 
@@ -114,7 +116,15 @@ def published_pages(study: Study, manifest: Manifest) -> dict[str, str]:
 def report_pages(study: Study, manifest: Manifest) -> dict[str, str]:
     """The generated pages of a report by their path."""
     common = _common(study, manifest)
-    opening = f"# {study.settings.retailer}: {study.settings.experiment}\n\n{badge_line(read_decision(study.out))}\n\n{REPORT_INTRO}\n"
+    lacking = len(manifest.by_status(NOT_ASSESSED)) + len(manifest.failed)
+    opening = page(
+        f"{plain(study.settings.retailer)}: {plain(study.settings.experiment)}",
+        badge_line(read_decision(study.out)),
+        REPORT_INTRO,
+        page_one_markdown(page_one(study, decide_study(study))),
+        f"The [decision with every item](record.md), [all results](evidence.md), [the data](data.md), and what is "
+        f"[not assessed](not-assessed.md): {number(lacking, 'count')} of {number(len(manifest.notebooks), 'count')} questions.",
+    )
     return {"chapters/index.md": opening, **common, "chapters/data.md": quality_page(study)}
 
 
@@ -176,7 +186,7 @@ def assemble(
 def html(source: Path, place: Path) -> Path:
     """Write the HTML of a source tree to `place`/html, every warning an error; returns its index.html.
 
-    Nothing is reused from an earlier build, and a book with faults leaves no HTML behind.
+    Nothing is reused from an earlier build, a book with faults leaves no HTML behind, and the source tree is taken away.
     """
     script = Path(sys.executable).parent / ("jupyter-book.exe" if os.name == "nt" else "jupyter-book")
     work, final = place / "work", place / "html"
@@ -184,15 +194,17 @@ def html(source: Path, place: Path) -> Path:
         shutil.rmtree(old, ignore_errors=True)
     work.mkdir(parents=True)
     command = [str(script), "build", "-W", "-n", "--keep-going", "--path-output", str(work), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
-    built = work / "_build" / "html"
-    faults = _faults(done.stderr + done.stdout, source)
-    if done.returncode or faults or not (built / "index.html").exists():
-        tail = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in done.stderr.splitlines()[-3:]]
-        raise BuildError("the book has faults:\n" + "\n".join(faults or tail))
-    written(built / "index.html", DOOR)
-    os.replace(built, final)
-    shutil.rmtree(work)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
+        built = work / "_build" / "html"
+        faults = _faults(done.stderr + done.stdout, source)
+        if done.returncode or faults or not (built / "index.html").exists():
+            raise BuildError("the book has faults:\n" + "\n".join(faults or done.stderr.splitlines()[-3:]))
+        written(built / "index.html", DOOR)
+        os.replace(built, final)
+    finally:  # both hold paths of this machine
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(source, ignore_errors=True)
     return final / "index.html"
 
 

@@ -137,7 +137,16 @@ def _how(name: str) -> str:
         return f"write {code(name)}"
     table_name, _, column = name.partition(".")
     known = contract().get(table_name)
-    found = known.column(column) if known and column else None
-    meaning = found.sentence if found else known.sentence if known else ""
-    thing = f"the column {code(column)} to the table {code(table_name)}" if column else f"the table {code(table_name)}"
-    return f"add {thing}" + (f" ({plain(meaning.rstrip('.'))})" if meaning else "")
+    if known is None:
+        return f"bring {code(name)}"
+    found = known.column(column) if column else None
+    if known.required and found:  # the table is there for certain, only the column is not
+        return f"add the column {code(column)} to the table {code(table_name)} ({_lower(found.sentence)})"
+    with_column = f", with the column {code(column)}" if column else ""
+    return f"bring the table {code(table_name)} ({_lower(known.sentence)}){with_column}"
+
+
+def _lower(sentence: str) -> str:
+    """A sentence as it stands in brackets."""
+    text = plain(sentence.rstrip("."))
+    return text[0].lower() + text[1:]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from fairlift.book.project import written
+from fairlift.book.project import PARTS, written
 from fairlift.errors import InputError, Problem
 
 DONE, FAILED, NOT_ASSESSED = "done", "failed", "not_assessed"
@@ -51,7 +51,9 @@ class Manifest:
         return replace(self, notebooks={**self.notebooks, name: entry})
 
     def by_status(self, status: str) -> dict[str, Entry]:
-        return {name: entry for name, entry in self.notebooks.items() if entry.status == status}
+        """The notebooks of one status, in the order of the book."""
+        order = sorted(self.notebooks, key=lambda name: (PARTS.index(name.split("/")[0]), name))
+        return {name: self.notebooks[name] for name in order if self.notebooks[name].status == status}
 
     @property
     def failed(self) -> dict[str, Entry]:

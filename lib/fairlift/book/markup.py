@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+_ACTIVE = re.compile(r"([\\`*_{}\[\]<>$|#~])")
 BADGES = {
     "GO": "fl-go",
     "GO WITH CONDITIONS": "fl-conditions",
@@ -16,12 +17,13 @@ BADGES = {
 
 
 def plain(text: object) -> str:
-    r"""Text that Markdown leaves as it is, in a sentence or in a cell.
+    r"""Text that Markdown leaves as it is, in a sentence or in a cell; what stands in backticks stays code.
 
-    >>> print(plain("orders | $5 <b>"))
-    orders \| \$5 \<b\>
+    >>> print(plain("orders | $5 <b> in `study_a`"))
+    orders \| \$5 \<b\> in `study_a`
     """
-    return re.sub(r"([\\`*_{}\[\]<>$|#~])", r"\\\1", " ".join(str(text).split()))
+    pieces = re.split(r"(`[^`|]+`)", " ".join(str(text).split()))
+    return "".join(piece if number % 2 else _ACTIVE.sub(r"\\\1", piece) for number, piece in enumerate(pieces))
 
 
 def breakable(text: object) -> str:
