@@ -97,3 +97,12 @@ def test_the_checklist_page_holds_every_item():
     assert all(f"`{item.id}`" in text for item in found.assessed)
     assert all(f"| {item.title} |" in text for item in found.planned)
     assert "(law-dpia-signed)=" in text
+
+
+# A question once answered stays answered; whoever takes one back takes it out of this list, and says why.
+ONCE_ANSWERED = {"method.ab", "method.control", "sales.incremental", "sales.profit", "sales.roi"}
+
+
+def test_answered_never_goes_back_silently(root):
+    answered = {row.id for row in read_requirements(root / "data" / "requirements.yml") if row.status == "answered"}
+    assert answered >= ONCE_ANSWERED

@@ -134,7 +134,7 @@ def _settings(folder: Path, s: Scenario, customers: int) -> Settings:
 def study_dict(s: Scenario, customers: int) -> dict:
     """What study.yml states for a scenario."""
     made = {
-        "retailer": f"{s.name} (synthetic)",
+        "retailer": "Practice retailer (synthetic)",
         "markets": ["EU"],
         "experiment": experiment(s),
         "arms": {arm: [VARIANTS[arm]] for arm in ARMS},
@@ -150,7 +150,7 @@ def study_dict(s: Scenario, customers: int) -> dict:
 
 def study_yaml(s: Scenario, customers: int) -> str:
     """study.yml of a scenario, as text."""
-    return _yaml(f"# {s.sentence}\n# A synthetic study: nobody in it exists.", study_dict(s, customers))
+    return _yaml("# A synthetic study: nobody in it exists.", study_dict(s, customers))
 
 
 def plan_yaml(s: Scenario, customers: int) -> str:
