@@ -331,3 +331,13 @@ def test_the_demo_is_simulated_again_only_when_its_origin_changed(tmp_path):
     assert (made / "tables" / "orders.parquet").stat().st_mtime_ns > first
     assert len((folder / "registrations.jsonl").read_text().splitlines()) == 1
     assert (folder / "tables" / STAMP).exists()
+
+
+def test_a_full_disk_in_a_notebook_is_named_and_another_fault_shows_no_message():
+    import errno
+
+    from fairlift.book.kernel import report
+
+    full = report(OSError(errno.ENOSPC, "No space left on device", CANARY))
+    assert full["reason"] == "there is no space left on the disk" and full["ours"]
+    assert CANARY not in str(full) and CANARY not in str(report(KeyError(CANARY)))
