@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from bs4 import BeautifulSoup
 
 OUTSIDE = re.compile(r"^(?:https?:)?//")
 CSS_OUTSIDE = re.compile(r"""(?:@import\s+|url\()\s*['"]?(?:https?:)?//[^'")\s]+""")
@@ -192,3 +193,16 @@ def mute(image: dict[str, str]) -> bool:
         return False
     alt = image.get("alt", "").strip()
     return len(alt.split()) < 3 or bool(re.search(r"\.(?:png|svg|jpe?g)\b", alt))
+
+
+def test_every_figure_has_words_a_finding_and_its_numbers(built_book):
+    drawn = 0
+    for path in sorted((built_book / "notebooks").rglob("*.html")):
+        for image in BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select(".cell_output img"):
+            figure = image.find_parent("figure", class_="fl-figure")
+            assert figure, f"{path.name}: a picture that `fairlift.plot.show` did not make"
+            assert len(image["alt"]) > 30, f"{path.name}: {image['alt']!r} says too little"
+            assert figure.figcaption.get_text(strip=True).endswith("."), f"{path.name}: no finding"
+            assert figure.select("details table td"), f"{path.name}: no numbers behind the figure"
+            drawn += 1
+    assert drawn >= 5
