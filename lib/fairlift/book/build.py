@@ -29,6 +29,7 @@ from fairlift.format import number
 from fairlift.launch import decide_study, page_one
 from fairlift.study import Study, open_study
 
+REQUIREMENTS = ROOT / "data" / "requirements.yml"
 REPORT_INTRO = "What this study shows, what it does not, and what stands between it and a launch. Every number is computed from its tables."
 
 # Jupyter Book's own door to a book whose root lies in a folder has neither language nor title nor link.
@@ -102,7 +103,7 @@ _LAST = ("chapters/checklist", "chapters/data-dictionary", "chapters/versions")
 def published_pages(study: Study, manifest: Manifest) -> dict[str, str]:
     """The generated pages of the published book by their path; refuses an answered question that is not."""
     items = catalogue()
-    rows = read_requirements(ROOT / "data" / "requirements.yml")
+    rows = read_requirements(REQUIREMENTS)
     problems = gaps(rows, Project(ROOT, frozenset(item.id for item in items.assessed)))
     if problems:
         raise InputError(problems)
@@ -157,6 +158,7 @@ def assemble(
     chapters: Path | None = None,
     strict: bool = True,
     title: str | None = None,
+    requirements: Path = REQUIREMENTS,
 ) -> Path:
     """Make the source tree of a book anew: config, contents, chapters, executed notebooks, generated pages."""
     shutil.rmtree(source, ignore_errors=True)
@@ -177,7 +179,7 @@ def assemble(
     sphinx |= {"fairlift_study": str(study), "fairlift_strict": strict}
     if not strict:  # a report lacks the chapters that its notebooks point to
         sphinx["suppress_warnings"] = [*sphinx.get("suppress_warnings", []), "myst.xref_missing"]
-    sphinx["fairlift_requirements"] = str(ROOT / "data" / "requirements.yml")
+    sphinx["fairlift_requirements"] = str(requirements)
     written(source / "_config.yml", yaml.safe_dump(config, sort_keys=False))
     written(source / "_toc.yml", yaml.safe_dump(dict(toc), sort_keys=False))
     return source
