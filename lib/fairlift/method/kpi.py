@@ -117,8 +117,13 @@ def _difference(reading: Reading, target: Target | None, currency: str) -> dict:
         return row | {"statement": f"{kpi.name}: {reading.refusal}"}
     shown = estimate(seen.value, seen.low, seen.high, kpi.unit_of_difference, currency)
     levels = " against ".join(number(mean, kpi.unit, currency) for mean in (seen.mean_arm, seen.mean_versus))
-    return row | {
-        "statement": f"{kpi.name}, {reading.arm} against {reading.versus}: {levels}; difference {shown}.",
+    statement = f"{kpi.name}, {reading.arm} against {reading.versus}: {levels}; difference {shown}."
+    return row | {"statement": statement, **measured(seen)}
+
+
+def measured(seen: Effect) -> dict:
+    """The numbers of an effect, under the names that evidence gives them."""
+    return {
         "value": seen.value,
         "se": seen.se,
         "low": seen.low,

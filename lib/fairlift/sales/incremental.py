@@ -13,7 +13,7 @@ from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
 from fairlift.method.effect import Effect, effect, lift
 from fairlift.method.interval import fieller
-from fairlift.method.kpi import kpi_evidence, read_kpis
+from fairlift.method.kpi import kpi_evidence, measured, read_kpis
 from fairlift.method.metric import Mean
 from fairlift.method.moments import Moments, moments
 from fairlift.sales.kpis import KPIS, REVENUE
@@ -169,7 +169,7 @@ def _adjusted_row(seen: Effect, currency: str, common: dict) -> Evidence:
         id="sales.incremental.revenue_adjusted",
         statement=f"Revenue per customer adjusted for earlier spend, {seen.arm} against {seen.versus}: difference {shown}.",
         unit="money",
-        **_numbers(seen),
+        **measured(seen),
         **common,
     )
 
@@ -184,18 +184,6 @@ def _lift_row(seen: Effect, alpha: float, common: dict) -> list[Evidence]:
     statement = f"Relative lift of revenue per customer, {seen.arm} against {seen.versus}: {shown}."
     size = {"value": relative.value, "low": relative.low, "high": relative.high, "level": 1 - alpha}
     return [Evidence(statement=statement, n=seen.n_arm + seen.n_versus, **size, **base)]
-
-
-def _numbers(seen: Effect) -> dict:
-    return {
-        "value": seen.value,
-        "se": seen.se,
-        "low": seen.low,
-        "high": seen.high,
-        "level": seen.level,
-        "p": seen.p,
-        "n": seen.n_arm + seen.n_versus,
-    }
 
 
 def _common(study: Study, arm: str, versus: str, requirement: str, tables: Sequence[str]) -> dict:
