@@ -77,7 +77,7 @@ def study(tmp_path_factory) -> Path:
 
 def built(study: Path, place: Path, text: str, strict: bool = True) -> str:
     rows = study.parent / "requirements.yml"
-    rows.write_text("- {id: sales.toy, part: sales, ask: What does a toy bring?, shows: [page], status: planned}\n")
+    rows.write_text("- {id: sales.toy, part: sales, ask: What a toy brings, shows: [page], status: planned}\n")
     pages = {"chapters/index.md": text}
     index = html(assemble(place / "src", study, pages, TOC, strict=strict, requirements=rows), place)
     return (index.parent / "chapters" / "index.html").read_text()
@@ -108,7 +108,7 @@ def test_a_page_shows_what_the_files_say(study, tmp_path):
     assert '<span class="fl-result">+USD 0.77</span> of <span class="fl-result">42,000</span>' in page
     assert '<span class="fl-badge fl-no-go">NO-GO</span> proof is missing' in page
     assert "The impact assessment is not done." in page and "Do the assessment." in page
-    assert "What does a toy bring?" in page and "fl-absent" not in page
+    assert "What a toy brings" in page and "fl-absent" not in page
     assert str(study) not in page
 
 
