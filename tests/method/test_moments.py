@@ -279,3 +279,15 @@ def test_the_query_forms_each_sum_once():
     got = moments(retail(100), [*METRICS, Mean("revenue"), Covariates("history")], "arm")
     assert got.cells.columns.is_unique
     assert not any("orders × revenue" in name for name in got.cells.columns)  # no metric needs it
+
+
+def test_a_frame_is_let_go():
+    units = pd.DataFrame({"arm": ["a", "b"] * 5, "x": range(10)})
+    moments(units, Mean("x"), arm="arm")  # the backend exists from here on
+    views = "SELECT count(*) FROM duckdb_views() WHERE NOT internal"
+    before = ibis.get_backend().con.execute(views).fetchall()
+    for _ in range(3):
+        moments(units, Mean("x"), arm="arm")
+        with pytest.raises(InputError):
+            moments(units, Mean("arm"), arm="arm")
+    assert ibis.get_backend().con.execute(views).fetchall() == before

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
 from itertools import combinations_with_replacement
@@ -167,9 +168,12 @@ def moments(
     columns = tuple(dict.fromkeys(column for metric in metrics for column in metric.columns))
     outcomes = {column for metric in metrics for column in metric.outcomes}
     _refuse(_absent((*keys.values(), *columns), [str(name) for name in table.columns]))
-    table = _as_table(table, (*keys.values(), *columns))
-    _refuse(_not_numeric(table, columns) + _zoned(table, keys))
+    with _held(table, (*keys.values(), *columns)) as held:
+        return _gathered(held, metrics, keys, columns, outcomes)
 
+
+def _gathered(table, metrics: tuple[Metric, ...], keys: Mapping[str, str], columns, outcomes) -> Moments:
+    _refuse(_not_numeric(table, columns) + _zoned(table, keys))
     shifts = _sampled_shifts(table, columns) | {m.column: 0.0 for m in metrics if isinstance(m, Proportion)}
     missing: tuple[str, ...] = ()
     sums = _sums(table, keys, metrics, missing, shifts)
@@ -205,6 +209,17 @@ def cumulate(user_days, unit: str, day: str, columns: Sequence[str], until=None)
     _refuse(_not_numeric(user_days, columns))
     seen = user_days if until is None else user_days.filter(user_days[day] <= until)
     return seen.group_by(unit).aggregate(**{name: seen[name].cast("float64").sum() for name in columns})
+
+
+@contextmanager
+def _held(table, columns: Iterable[str]) -> Iterator:
+    """The table as an Ibis table, and a frame let go afterwards: Ibis's DuckDB would keep every frame it has seen."""
+    held = _as_table(table, columns)
+    try:
+        yield held
+    finally:
+        if held is not table:
+            held.get_backend().con.unregister(held.get_name())
 
 
 def _as_table(table, columns: Iterable[str]):
