@@ -5,8 +5,9 @@ orders per session, by: raw SQL in DuckDB (the sums alone), fairlift, tea-tastin
 statsmodels.  Then 40 million events become totals of 10 million users and moments, by plain SQL and by fairlift.
 
 Every measurement runs in a process of its own; the systems take turns, so that other work on the machine hits all alike.
-`ratio_to_raw` is the median over turns of the ratio within a turn.  `peak_mb` is the peak of resident memory less what
-was resident once everything was imported.  Imports and Ibis's first expression are paid before the clock starts, and
+`ratio_to_raw` is the median over turns of the ratio within a turn; `cpu_ratio_to_raw` compares processor time over all
+threads, which other work on the machine disturbs less.  `peak_mb` is the peak of resident memory less what was resident
+once everything was imported.  Imports and Ibis's first expression are paid before the clock starts, and
 stand in rows of their own.  The answers of all systems are compared before anything is written.
 
     python benchmarks/moments.py                     about ten minutes, 2 GB of temporary disk
@@ -20,7 +21,6 @@ import importlib
 import json
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -305,16 +305,24 @@ def measure(system: str, source: str, folder: Path, runs: int) -> dict:
     """In a fresh process: time the runs, then tell the peak of memory over what the imports took."""
     for name in IMPORTS[system.partition(",")[0]]:
         importlib.import_module(name)
-    with open("/proc/self/statm", encoding="ascii") as pages:
-        imported = int(pages.read().split()[1]) * resource.getpagesize()
+    imported = memory("VmRSS")
     run, answer_of = (RUN_EVENTS if source == "events" else RUN)[system](folder, source)
-    seconds = []
+    seconds, cpu = [], []
     for _ in range(runs):
-        start = time.perf_counter()
+        start, work = time.perf_counter(), time.process_time()
         outcome = run()
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": seconds, "peak_mb": (peak - imported) / 1e6, "answer": answer_of(outcome)}
+        cpu.append(time.process_time() - work)
+    return {"seconds": seconds, "cpu": cpu, "peak_mb": memory("VmHWM") - imported, "answer": answer_of(outcome)}
+
+
+def memory(what: str) -> float:
+    """Resident memory of this process in MB: now (VmRSS) or at its peak (VmHWM).
+
+    Not getrusage, whose peak a process inherits from the one that started it.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024 / 1e6
 
 
 def in_a_process(*arguments: str) -> dict:
@@ -338,16 +346,18 @@ def take_turns(folder: Path, source: str, systems: tuple[str, ...], turns: int, 
                 sys.exit(f"{system} finds {pair} for {metric}, {systems[0]} {truth[metric]}")
     rows = []
     for system, results in found.items():
-        ratios = [
-            statistics.median(one["seconds"]) / statistics.median(other["seconds"])
-            for one, other in zip(results, base, strict=True)
-        ]
+        ratios = {
+            key: [statistics.median(a[key]) / statistics.median(b[key]) for a, b in zip(results, base, strict=True)]
+            for key in ("seconds", "cpu")
+        }
         rows.append(
             {
-                "system": f"{system}, {'40 M events → users' if source == 'events' else f'from {source}'}",
+                "system": f"{system}, {'events → users' if source == 'events' else f'from {source}'}",
                 "seconds_median": round(statistics.median(s for one in results for s in one["seconds"]), 4),
-                "ratio_to_raw": round(statistics.median(ratios), 3),
-                "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+                "ratio_to_raw": round(statistics.median(ratios["seconds"]), 3),
+                "ratio_range": [round(min(ratios["seconds"]), 3), round(max(ratios["seconds"]), 3)],
+                "cpu_seconds_median": round(statistics.median(s for one in results for s in one["cpu"]), 4),
+                "cpu_ratio_to_raw": round(statistics.median(ratios["cpu"]), 3),
                 "peak_mb": round(statistics.median(one["peak_mb"] for one in results)),
             }
         )
@@ -361,6 +371,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7, help="how often the systems take turns")
     parser.add_argument("--runs", type=int, default=3, help="runs within each process")
     parser.add_argument("--measure", nargs=4, metavar=("SYSTEM", "SOURCE", "FOLDER", "RUNS"), help=argparse.SUPPRESS)
+    parser.add_argument("--make", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--starts", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.starts:
@@ -371,10 +382,13 @@ def main() -> None:
         print(json.dumps(measure(system, source, Path(folder), int(runs))))
         return
 
+    if options.make:
+        make_data(Path(options.make), options.users)
+        return
     load = os.getloadavg()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_data(folder, options.users)
+        subprocess.run([sys.executable, __file__, "--make", name, "--users", str(options.users)], check=True)
         rows = []
         for source in ("parquet", "table"):
             rows += take_turns(folder, source, SYSTEMS, options.turns, options.runs)
@@ -389,7 +403,11 @@ def main() -> None:
         from record import write_results
 
         more = {"users": options.users, "events": 4 * options.users, "turns": options.turns}
-        print(write_results("moments", rows, **more, load_before=[round(x, 1) for x in load]))
+        print(
+            write_results(
+                "moments", rows, **more, load_before=round(load[0], 1), load_after=round(os.getloadavg()[0], 1)
+            )
+        )
 
 
 if __name__ == "__main__":
