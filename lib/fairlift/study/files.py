@@ -17,6 +17,10 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the same safe reading, ten times as fast where libyaml is there
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -24,9 +28,11 @@ def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file; refuses a file that is absent, binary, not YAML or not a mapping."""
     where = path.name
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     except FileNotFoundError:
-        raise InputError(Problem(where, f"there is no {where} in {path.parent.name or '.'}/", "make one with `fairlift new`")) from None
+        raise InputError(
+            Problem(where, f"there is no {where} in {path.parent.name or '.'}/", "make one with `fairlift new`")
+        ) from None
     except IsADirectoryError:
         raise InputError(Problem(where, "it is a folder", f"put a file named {where} there")) from None
     except UnicodeDecodeError:
@@ -35,9 +41,13 @@ def read_yaml(path: Path) -> dict:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         reason = getattr(error, "problem", None) or "the text cannot be read"
-        raise InputError(Problem(where, f"not YAML: {line}{reason}", "check indentation, colons and quotes there")) from None
+        raise InputError(
+            Problem(where, f"not YAML: {line}{reason}", "check indentation, colons and quotes there")
+        ) from None
     if not isinstance(found, dict):
-        raise InputError(Problem(where, "it holds no settings", "write `key: value` lines, or start from `fairlift new`"))
+        raise InputError(
+            Problem(where, "it holds no settings", "write `key: value` lines, or start from `fairlift new`")
+        )
     return found
 
 
