@@ -235,12 +235,14 @@ def _unreadable(error: Exception, table: str, origin: str, source: Source) -> Pr
 def _duckdb(path: Path | None) -> BaseBackend:
     import ibis
 
-    return ibis.duckdb.connect(
+    con = ibis.duckdb.connect(
         str(path) if path else ":memory:",
         read_only=path is not None,
         threads=_cores(),
         memory_limit=os.environ.get("FAIRLIFT_MEMORY") or f"{MEMORY_BYTES >> 20}MiB",
     )
+    con.raw_sql("SET enable_progress_bar = false")
+    return con
 
 
 def beside(folder: Path) -> tuple[BaseBackend, Callable[[], object]]:
