@@ -212,7 +212,7 @@ def _next(study: Study, decision: Decision, weeks: float | None) -> Section:
     lines = [f"In about {number(whole, 'weeks')}, on {_day(study, weeks)}."]
     weekly = _weekly_cost(study)
     if weekly is None:
-        lines.append(f"What it costs until then: {NOT_ASSESSED}, because study.yml states no costs.")
+        lines.append(f"What it costs until then: {NOT_ASSESSED}, because no costs are stated.")
     else:
         spent = number(whole * weekly, "money_round", study.settings.currency)
         lines.append(f"Running personalisation until then costs about {spent}, before the cost of single offers.")
@@ -323,7 +323,8 @@ def _holdout_share(study: Study) -> float | None:
 
 def _weekly_cost(study: Study) -> float | None:
     """What personalisation costs in a week of the test, single offers apart."""
-    costs, prepared = study.settings.costs, (study.out / "mart" / "mart.json").exists()
+    prepared = (study.out / "mart" / "mart.json").exists()
+    costs = study.costs if prepared else study.settings.costs
     if costs is None:
         return None
     arms = study.mart["arms"].items() if prepared else ()

@@ -86,7 +86,7 @@ def incremental_evidence(study: Study) -> list[Evidence]:
     readings = read_kpis(study.units, KPIS, study.contrasts, alpha)
     rows = kpi_evidence(readings, study.targets, settings.outcome_window_days, settings.currency, SOLD)
     rows += adjusted_evidence(study, alpha)
-    if "contribution" in study.units and settings.costs is not None:
+    if "contribution" in study.units and study.costs is not None:
         for arm, versus in study.contrasts:
             if arm.startswith("personalised") and not versus.startswith("personalised"):
                 rows += profit_evidence(study, arm, versus, alpha)
@@ -97,7 +97,7 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
     """Incremental profit against the hurdle, and the return on what personalisation cost."""
     settings = study.settings
     customers = settings.rollout_customers or study.mart["customers"]
-    fixed, per_exposure = cost_per_customer(settings.costs, settings.outcome_window_days, customers)
+    fixed, per_exposure = cost_per_customer(study.costs, settings.outcome_window_days, customers)
     common = _common(study, arm, versus, "sales.profit", ("assignments", "orders", "costs"))
     gate = (
         {"threshold": settings.hurdle, "threshold_from": "study.yml", "family": "primary"}

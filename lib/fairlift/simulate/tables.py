@@ -403,19 +403,19 @@ def _costs(when: Calendar, costs: list[Cost], customers: int) -> pa.Table:
     start, end = int(when.batches[0]), int(when.batches[-1]) + when.window
     edges = np.append(np.arange(start, end, 30 * DAY), end)
     years = np.diff(edges) / DAY / 365
-    yearly = [
-        cost.amount / (cost.years if cost.per == "once" else 1) * (customers if cost.per == "customer_year" else 1)
-        for cost in costs
-        if cost.per != "exposure"
-    ]
     named = [cost for cost in costs if cost.per != "exposure"]
+    first = np.eye(1, len(years))[0]  # what is paid once is booked in the first month
+    booked = [
+        cost.amount * (first if cost.per == "once" else years * (customers if cost.per == "customer_year" else 1))
+        for cost in named
+    ]
     n = len(named) * len(years)
     return pa.table(
         {
             "cost_id": ids("K", np.arange(n), 4),
             "line": labels([cost.line for cost in named], np.repeat(np.arange(len(named)), len(years))),
             "kind": labels([cost.kind for cost in named], np.repeat(np.arange(len(named)), len(years))),
-            "amount": np.round(np.outer(yearly, years).ravel(), 2),
+            "amount": np.round(np.concatenate(booked), 2),
             "from_at": times(np.tile(edges[:-1], len(named))),
             "until_at": times(np.tile(edges[1:], len(named))),
         }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
+from fairlift.study.clock import moment
 from fairlift.study.settings import Cost
 
 DAYS_A_YEAR = 365
@@ -32,3 +34,25 @@ def cost_per_customer(costs: Sequence[Cost], window_days: int, customers: int) -
         else:
             exposure += cost.amount
     return fixed, exposure
+
+
+def booked(rows: Sequence[Mapping]) -> list[Cost]:
+    """Costs actually paid, from bookings summed by kind, each as an amount a year; what was paid once stays once.
+
+    A row has kind, amount, from_at and until_at (stamps): the first and last moment that the bookings of its kind cover.
+
+    >>> half = {"kind": "licences", "amount": 50_000, "from_at": "2026-01-01T00:00:00Z", "until_at": "2026-07-02T12:00:00Z"}
+    >>> [(cost.kind, cost.amount, cost.per) for cost in booked([half])]
+    [('licences', 100000.0, 'year')]
+    """
+    return [
+        Cost(line=f"{row['kind']}, as booked", kind=row["kind"], amount=row["amount"], per="once")
+        if row["kind"] == "one_off"
+        else Cost(line=f"{row['kind']}, as booked", kind=row["kind"], amount=row["amount"] / _years(row))
+        for row in rows
+    ]
+
+
+def _years(row: Mapping) -> float:
+    begin, end = (moment(datetime.fromisoformat(row[name])) for name in ("from_at", "until_at"))
+    return max((end - begin).total_seconds() / 86_400, 1.0) / DAYS_A_YEAR

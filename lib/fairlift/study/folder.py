@@ -13,9 +13,10 @@ import pandas as pd
 from fairlift.errors import InputError, Problem
 from fairlift.evidence import Target
 from fairlift.study.clock import moment
+from fairlift.study.costs import booked
 from fairlift.study.files import read_model
 from fairlift.study.plan import Plan, Standing, standing
-from fairlift.study.settings import Settings
+from fairlift.study.settings import Cost, Settings
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,13 @@ class Study:
         """The true effects by evidence label where the study is simulated; empty for a real one."""
         path = self.folder / "truth.json"
         return json.loads(path.read_text(encoding="utf-8"))["population"] if path.exists() else {}
+
+    @property
+    def costs(self) -> list[Cost] | None:
+        """What personalisation costs: as study.yml states it, or else as booked in the costs table; None where neither does."""
+        if self.settings.costs is not None:
+            return self.settings.costs
+        return booked(self.mart["costs"]) if self.mart.get("costs") else None
 
     @property
     def contrasts(self) -> list[tuple[str, str]]:
@@ -159,4 +167,10 @@ def _disagreements(settings: Settings, plan: Plan) -> list[Problem]:
         if unknown:
             found = f"contrast `{name}` names the arm {', '.join(unknown)}"
             problems.append(Problem("plan.yml", found, f"study.yml has: {', '.join(sorted(arms))}"))
+    for name, listed in (("weights", plan.weights), ("planned_n", plan.planned_n)):
+        # A weight for an arm that cannot be there would make every draw look broken.
+        unknown = sorted(set(listed) - arms)
+        if unknown:
+            found = f"`{name}` names the arm {', '.join(unknown)}"
+            problems.append(Problem("plan.yml", found, f"remove it; study.yml has: {', '.join(sorted(arms))}"))
     return problems

@@ -19,31 +19,31 @@ FEW = 20  # more different values than this are no category
 
 # Other names under which columns and tables come, after lower case and without separators.
 SYNONYMS = {
-    "customer_id": "customer cust custid customerid customernumber client clientid user userid member memberid shopper account kunde kundennr person",
-    "joined_at": "joined signup signupdate registered registeredat createdat customersince memberfrom since created",
+    "customer_id": "customer cust custid customerid customernumber client clientid user userid member memberid shopper account kunde kundennr person custno customerno kundennummer kundenid kdnr",
+    "joined_at": "joined signup signupdate registered registeredat createdat customersince memberfrom since created anmeldedatum anmelde kundeseit registriert",
     "household_id": "household hh householdid",
-    "birth_year": "yearofbirth yob birthyear born",
-    "sex": "gender",
-    "region": "state area county province zone zip zipcode postcode",
-    "segment": "customersegment group cluster tier",
-    "store_id": "store shop storeid branch outlet",
+    "birth_year": "yearofbirth yob birthyear born geburtsjahr",
+    "sex": "gender geschlecht",
+    "region": "state area county province zone zip zipcode postcode plz bundesland",
+    "segment": "customersegment group cluster tier kundengruppe",
+    "store_id": "store shop storeid branch outlet filiale",
     "loyalty_member": "loyalty member ismember loyaltymember cardholder",
     "experiment": "test testname campaign experimentname",
-    "variant": "arm group segment treatment cell bucket testgroup variation",
-    "assigned_at": "assigned assigneddate assignmentdate assignedon enrolledat startdate date ts timestamp time",
+    "variant": "arm group segment treatment cell bucket testgroup variation gruppe testgruppe",
+    "assigned_at": "assigned assigneddate assignmentdate assignedon enrolledat startdate date ts timestamp time zugewiesen datum",
     "stratum": "strata block",
-    "order_id": "order orderid receipt receiptid transaction transactionid basket basketid invoice invoiceno bon ordernumber",
-    "ordered_at": "orderdate ordered date ts timestamp time datetime orderedat invoicedate purchasedate transactiondate",
-    "revenue": "amount spend total value sales net netamount price paid turnover umsatz",
-    "discount": "rebate markdown discountamount",
+    "order_id": "order orderid receipt receiptid transaction transactionid basket basketid invoice invoiceno bon ordernumber receiptno orderno bonnr bestellung bestellnr rechnung",
+    "ordered_at": "orderdate ordered date ts timestamp time datetime orderedat invoicedate purchasedate transactiondate bondatum kaufdatum bestelldatum datum zeit",
+    "revenue": "amount spend total value sales net netamount price paid turnover umsatz betrag nettobetrag",
+    "discount": "rebate markdown discountamount rabatt",
     "cost_of_goods": "cogs cost costofgoods wareneinsatz",
-    "refund": "refunded returned returns refundamount",
+    "refund": "refunded returned returns refundamount retoure erstattung",
     "fulfilment_cost": "fulfillment fulfilment shippingcost delivery deliverycost",
     "line": "lineno position linenumber",
-    "category": "productcategory department family",
-    "product_id": "product sku article item itemid productid ean stockcode",
-    "quantity": "qty units pieces count quantity",
-    "price": "unitprice priceperunit",
+    "category": "productcategory department family warengruppe",
+    "product_id": "product sku article item itemid productid ean stockcode artikel artikelnr",
+    "quantity": "qty units pieces count quantity menge",
+    "price": "unitprice priceperunit preis einzelpreis",
     "session_id": "session visit visitid sessionid",
     "started_at": "visitdate start date ts timestamp time startedat sessionstart",
     "seconds": "duration length dwell",
@@ -65,7 +65,7 @@ SYNONYMS = {
 TABLES = {
     "customers": "customer crm client member user kunden people",
     "assignments": "assignment experiment test group arm randomisation randomization split",
-    "orders": "order sales transaction receipt purchase invoice till umsatz",
+    "orders": "order sales transaction receipt purchase invoice till umsatz kasse bon bestellung verkauf",
     "order_lines": "line item basket position orderline",
     "sessions": "session visit web traffic",
     "exposures": "exposure send impression email mailing push offer",
@@ -120,6 +120,7 @@ class Proposal:
     matches: tuple[Match, ...]
     missing: tuple[str, ...]
     left: tuple[str, ...]
+    flags: tuple[str, ...] = ()  # columns that would do as the variant of assignments
 
     def match(self, column: str) -> Match | None:
         return next((match for match in self.matches if match.column == column), None)
@@ -161,7 +162,10 @@ def propose(path: Path) -> Proposal | None:
     found = {match.column for match in matches}
     used = {match.seen.name for match in matches}
     missing = tuple(name for name, column in table.columns.items() if column.required and name not in found)
-    return Proposal(path, table.name, tuple(matches), missing, tuple(one.name for one in seen if one.name not in used))
+    variant = contract()["assignments"].columns["variant"]
+    flags = tuple(one.name for one in seen if "category" in one.types and _score(variant, one) >= LIKELY)
+    left = tuple(one.name for one in seen if one.name not in used)
+    return Proposal(path, table.name, tuple(matches), missing, left, flags)
 
 
 def look(path: Path) -> list[Seen]:

@@ -40,6 +40,7 @@ def write_mart(study: Study, checked: Checked, draft: Path) -> dict:
     """
     settings, clock = study.settings, study.settings.clock()
     groups = list(_groups(available(checked.columns, settings.margin)))
+    booked = _booked(checked)
     local = _Local(checked, study.folder)
     try:
         with reading(checked.source, "assignments"):
@@ -77,7 +78,27 @@ def write_mart(study: Study, checked: Checked, draft: Path) -> dict:
         "arms": arms,
         "synthetic": (study.folder / "truth.json").exists(),
         "customers": checked.rows["customers"],
+        "costs": booked,
     }
+
+
+def _booked(checked: Checked) -> list[dict]:
+    """The bookings of the costs table summed by kind, with the time they cover."""
+    if "costs" not in checked.tables:
+        return []
+    with reading(checked.source, "costs"):
+        table = checked.tables["costs"]
+        kinds = table.group_by("kind").aggregate(
+            amount=table.amount.sum(),
+            from_at=table.from_at.min().epoch_seconds(),
+            until_at=table.until_at.max().epoch_seconds(),
+        )
+        rows = kinds.order_by("kind").to_pyarrow().to_pylist()
+    times = {name: [stamp(datetime.fromtimestamp(row[name], UTC)) for row in rows] for name in ("from_at", "until_at")}
+    return [
+        {"kind": row["kind"], "amount": float(row["amount"]), "from_at": begin, "until_at": end}
+        for row, begin, end in zip(rows, times["from_at"], times["until_at"], strict=True)
+    ]
 
 
 class _Local:

@@ -73,6 +73,8 @@ def new(folder: Path, from_csv: Sequence[Path] = ()) -> list[str]:
         else []
     )
     lines += [f"Still needed: {', '.join(absent)}."] if absent else []
+    if "assignments" in absent:
+        lines += [line for one in proposals for line in _flag(one)]
     return [*lines, f"Next: fill in study.yml, then fairlift check {folder.as_posix()}"]
 
 
@@ -83,7 +85,9 @@ def _proposals(paths: Sequence[Path]) -> tuple[list[Proposal], list[Path]]:
     unlike: list[Path] = []
     for path in paths:
         if not path.is_file():
-            problems.append(Problem(path.name, "there is no such file", "check the path", file=path.name))
+            what = "it is a folder" if path.is_dir() else "there is no such file"
+            way = "list its files" if path.is_dir() else "check the path"
+            problems.append(Problem(path.name, what, way, file=path.name))
             continue
         try:
             one = propose(path)
@@ -94,7 +98,8 @@ def _proposals(paths: Sequence[Path]) -> tuple[list[Proposal], list[Path]]:
             unlike.append(path)
         elif one.table in found:
             what = f"it looks like {one.table}, as does {found[one.table].path.name}"
-            problems.append(Problem(path.name, what, "name one of them, and join the others in its query by hand"))
+            way = "give one of them to --from, and join the other in its query in study.yml by hand"
+            problems.append(Problem(path.name, what, way, file=path.name))
         else:
             found[one.table] = one
     if problems:
@@ -158,6 +163,14 @@ def _told(one: Proposal) -> list[str]:
     if one.zoneless:
         lines.append("  its times have no zone: `times_without_zone` in study.yml says which one they are in.")
     return lines
+
+
+def _flag(one: Proposal) -> list[str]:
+    """Where the variant may hide when no file is the assignments: a flag beside the customers."""
+    return [
+        f"  {shown(name)} in {one.path.name} may say who was in which arm: write a query for assignments over that file."
+        for name in one.flags
+    ]
 
 
 def _quoted(text: str) -> str:

@@ -61,7 +61,11 @@ class Arms(Model):
     def of_variant(self) -> dict[str, str]:
         """The arm of every named variant; an arm of several variants is one arm each, named ARM or ARM/VARIANT."""
         found: dict[str, str] = {}
-        for arm, variants in (("personalised", self.personalised), ("control", self.control), ("holdout", self.holdout)):
+        for arm, variants in (
+            ("personalised", self.personalised),
+            ("control", self.control),
+            ("holdout", self.holdout),
+        ):
             for variant in variants:
                 found[variant] = arm if len(variants) == 1 else f"{arm}/{variant}"
         return found
