@@ -161,3 +161,27 @@ def test_frames_for_the_book():
     assert {one for needs in frame["needs"] for one in needs} <= named
     assert {one for uses in frame["uses"] for one in uses} <= named
     assert frame["sentence"].str.len().gt(5).all()
+
+
+def test_german_names_and_a_flag_beside_the_customers(tmp_path):
+    people = "\n".join(f"K{n:04d};80{n:03d};{1 + n % 28:02d}.02.2020;{['Test', 'Kontrolle'][n % 2]}" for n in range(40))
+    (tmp_path / "kunden.csv").write_text(f"cust_no;PLZ;anmelde_datum;gruppe\n{people}\n")
+    sales = "\n".join(f"R{n:04d};K{n % 40:04d};{1 + n % 28:02d}.03.2026 10:15;{n},50" for n in range(90))
+    (tmp_path / "export.csv").write_text(f"receipt;cust_no;bon_datum;betrag\n{sales}\n")
+    said = "\n".join(new(tmp_path / "s", [tmp_path / "kunden.csv", tmp_path / "export.csv"]))
+    assert "kunden.csv is taken for customers: customer_id ← `cust_no` (check this), joined_at" in said
+    assert "export.csv is taken for orders: order_id ← `receipt` (check this), customer_id ← `cust_no`" in said
+    assert "ordered_at ← `bon_datum` (check this), revenue ← `betrag` (check this)" in said
+    assert "`gruppe` in kunden.csv may say who was in which arm: write a query for assignments over that file." in said
+
+
+def test_two_files_for_one_table_and_a_folder_for_a_file(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("customer_id,joined_at\n1,2020-01-01T00:00:00Z\n")
+    (tmp_path / "exports").mkdir()
+    with pytest.raises(InputError) as caught:
+        new(tmp_path / "s", [tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "exports"])
+    text = str(caught.value)
+    assert "b.csv: it looks like customers, as does a.csv. To mend: give one of them to --from" in text
+    assert "exports: it is a folder. To mend: list its files" in text
+    assert not (tmp_path / "s").exists()

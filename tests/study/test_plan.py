@@ -106,6 +106,12 @@ def test_plans_that_contradict_themselves(study, old, new, said):
     assert any(said in str(problem) for problem in caught.value.problems)
 
 
+def test_a_plan_names_no_arm_that_the_study_lacks(study):
+    (study / "plan.yml").write_text(PLAN.replace("weights: {", "weights: {absent: 0.3, "))
+    with pytest.raises(InputError, match=r"plan.yml: `weights` names the arm absent. To mend: remove it"):
+        open_study(study)
+
+
 def test_study_and_plan_must_agree_and_faults_of_both_come_together(study):
     (study / "plan.yml").write_text(
         PLAN.replace("experiment: launch", "experiment: lunch")
