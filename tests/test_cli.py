@@ -115,6 +115,7 @@ def test_plan_and_register(fairlift, study):
     before = plan.read_bytes()
     code, said = fairlift("register", study)
     assert code == cli.DONE and plan.read_bytes() == before
+    assert "were already there: this test counts as exploratory" in said
     lines = (study / "registrations.jsonl").read_text().splitlines()
     assert (
         len(lines) == 2 and json.loads(lines[1])["latest_outcome"]

@@ -138,6 +138,7 @@ def plan(study: Folder) -> None:
     present = next((entry for entry in entries if entry.plan_hash == plan_hash(opened.folder / "plan.yml")), None)
     if present:
         out.print(f"Registered on {present.at}.")
+        _late(present.latest_outcome)
     else:
         out.print("This version is not registered." + (" An earlier one is." if entries else ""))
         out.print(f"Next: fairlift register {study}")
@@ -161,9 +162,18 @@ def register(study: Folder) -> None:
         )
     entry = fix(opened.folder, opened.plan.experiment, opened.settings.clock(), latest_outcome(opened))
     out.print(f"Registered on {entry.at}: {entry.plan_hash}")
+    _late(entry.latest_outcome)
     out.print(
         "Send this hash to somebody outside the team today, or sign a tag with it: then nobody can doubt the date."
     )
+
+
+def _late(latest_outcome: str | None) -> None:
+    if latest_outcome:
+        out.print(
+            f"Outcomes up to {latest_outcome} were already there: this test counts as exploratory, a hint and no proof. "
+            "Plan the next test now, and register it before it starts."
+        )
 
 
 class Status(StrEnum):

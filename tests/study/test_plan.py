@@ -56,6 +56,13 @@ def test_a_plan_registered_at_or_after_the_first_outcome_is_exploratory(study, f
     assert standing(study, day(first)).status == "exploratory"
 
 
+def test_a_clock_set_back_does_not_make_a_late_plan_stand(study):
+    register(study, "launch", day(1), day(8))
+    found = standing(study, day(5))
+    assert found.status == "exploratory"
+    assert found.reason == "The plan was registered when outcomes up to 2026-01-08T00:00:00Z were already there."
+
+
 def test_registering_again_adds_nothing(study):
     first = register(study, "launch", day(1), None)
     assert register(study, "launch", day(9), day(8)) == first

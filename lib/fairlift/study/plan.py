@@ -175,6 +175,11 @@ def standing(folder: Path, first_outcome: datetime | None) -> Standing:
     if first_outcome is not None and present.at >= stamp(first_outcome):
         reason = f"The plan was registered on {present.at}, after the first outcome on {stamp(first_outcome)}."
         return Standing("exploratory", reason, entries[0], amended)
+    # The clock of a study may be set back with `as_of`; what lay in the tables at that moment cannot.
+    seen = present.latest_outcome
+    if first_outcome is not None and seen is not None and seen >= stamp(first_outcome):
+        reason = f"The plan was registered when outcomes up to {seen} were already there."
+        return Standing("exploratory", reason, entries[0], amended)
     return Standing(
         "registered", f"The plan was registered on {present.at}, before the first outcome.", entries[0], amended
     )
