@@ -79,6 +79,9 @@ def test_a_folder_that_is_not_there(fairlift, name):
 def test_check_says_what_was_found_and_what_comes_next(fairlift, study):
     code, said = fairlift("check", study)
     assert code == cli.DONE and "fit the contract" in said and "fairlift run" in said
+    assert "fairlift register" not in said
+    (study / "registrations.jsonl").unlink()
+    assert "Next: fairlift register" in fairlift("check", study)[1]
 
 
 def test_check_names_every_problem_at_once(fairlift, study):

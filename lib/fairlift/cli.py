@@ -102,10 +102,11 @@ def check(study: Folder) -> None:
     Examples:
         fairlift check spring-launch
     """
-    from fairlift.study import open_study
+    from fairlift.study import open_study, registrations
     from fairlift.study.check import check as look
 
-    found = look(open_study(study))
+    opened = open_study(study)
+    found = look(opened)
     for warning in found.warnings:
         err.print(f"note: {warning}", markup=False)
     if found.errors:
@@ -113,8 +114,10 @@ def check(study: Folder) -> None:
     rows = ", ".join(f"{table} {count:,}" for table, count in found.rows.items())
     out.print(f"The tables fit the contract ({rows}).")
     for row in found.set_aside:
-        out.print(f"Set aside: {row.count:,} rows of {row.table}: {row.reason}.", markup=False)
-    out.print(f"Next: fairlift run {study}")
+        rows = "row" if row.count == 1 else "rows"
+        out.print(f"Set aside: {row.count:,} {rows} of {row.table}: {row.reason}.", markup=False)
+    first = f"fairlift register {study} before the first outcome, then " if opened.plan and not registrations(opened.folder) else ""
+    out.print(f"Next: {first}fairlift run {study}")
 
 
 @command

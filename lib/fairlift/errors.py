@@ -16,6 +16,8 @@ class Problem:
 
     >>> print(Problem("orders", "revenue is negative", "make refunds a positive `refund`", column="revenue", rows=(3,)))
     orders.revenue, row 3: revenue is negative. To mend: make refunds a positive `refund`.
+    >>> print(Problem("plan.yml", "unknown key `alfa`", "did you mean `alpha`?"))
+    plan.yml: unknown key `alfa`. To mend: did you mean `alpha`?
     """
 
     where: str
@@ -35,7 +37,8 @@ class Problem:
             more = self.count - len(self.rows) if self.count else 0
             place += f", row{'s' if len(self.rows) > 1 else ''} " + ", ".join(map(str, self.rows))
             place += f" and {more} more" if more > 0 else ""
-        return f"{place}: {self.found.rstrip('.')}. To mend: {self.mend.rstrip('.')}."
+        end = "" if self.mend.endswith("?") else "."
+        return f"{place}: {self.found.rstrip('.')}. To mend: {self.mend.rstrip('.')}{end}"
 
 
 class FairliftError(Exception):
