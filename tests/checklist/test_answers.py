@@ -45,6 +45,16 @@ def state(*entries: Entry, clock: datetime = CLOCK) -> str:
 # what may be said
 
 
+def test_nobody_can_have_answered_tomorrow():
+    late = said("met", date(2031, 1, 1))
+    found = fold([entry(DPIA, late, "2026-04-01T00:00:00+00:00")], BOOK, CLOCK)[DPIA]
+    assert found.status == "open"
+    assert "`when` lies in the future" in str(found.problems[0])
+    # a study read as of an earlier day takes what was answered since
+    assert state(entry(DPIA, late, "2031-01-02T00:00:00+00:00")) == "met"
+    assert state(entry(DPIA, said("met", date(2026, 4, 2)))) == "met"
+
+
 @pytest.mark.parametrize(
     ("item", "status", "more", "word"),
     [

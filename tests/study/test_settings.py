@@ -51,6 +51,9 @@ def test_every_fault_at_once_with_its_line(tmp_path):
         (b"\x00\x01\xff", "not a text file in UTF-8"),
         ("retailer: Caf\xe9".encode("latin-1"), "not a text file in UTF-8"),
         ("a: \x07", "not YAML"),
+        ("a:\n\tb: 1", "line 2: it is indented by a tab. To mend: indent with spaces"),
+        ("a: 1\nb: {c: 2}\na: 3", "`a` stands twice, in line 1 and line 3"),
+        ("a: 2026-13-45", "a date that is none"),
     ],
 )
 def test_files_that_are_not_settings(tmp_path, text, said):
@@ -72,6 +75,9 @@ def test_a_file_that_is_not_there(tmp_path):
         (", holdout: [none]", "", "nothing to compare with"),
         ("end: 2026-03-01", "end: 2025-03-01", "ends (2025-03-01) before it starts"),
         ("outcome_window_days: 28", "outcome_window_days: 0", "greater than or equal to 1"),
+        ("retailer: Shop", "retailer: Shop\ncurrency: EURO", "`EURO` is not the code of a currency"),
+        ("retailer: Shop", "retailer: Shop\nas_of: yesterday", "`as_of`, line 2: not a day; write one such as"),
+        ("arms: {", "costs: [cheap]\narms: {", "holds no settings of its own. To mend: write there `line:`"),
         ("retailer: Shop", "retailer: Shop\nas_of: 2026-03-01T10:00:00", "needs its zone"),
         ("retailer: Shop", "retailer: Shop\ntables: {order: SELECT 1}", "unknown table order"),
         ("retailer: Shop", "retailer: Shop\nprotected: [shoe_size]", "unknown attribute shoe_size"),

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import sys
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -238,6 +239,17 @@ def test_messages_hide_values_and_homes(tmp_path):
     )
     text = clean(error, tmp_path)
     assert text == "Conversion Error: Could not convert string 'a999999' in x.csv near 9999999"
+
+
+def test_messages_hide_the_folders_above_a_relative_study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    error = RuntimeError(f'IO Error: No files found that match the pattern "{tmp_path}/shop/../exports/x.csv"')
+    assert clean(error, Path("shop")) == 'IO Error: No files found that match the pattern "../exports/x.csv"'
+
+
+def test_an_apostrophe_is_no_quotation_mark(tmp_path):
+    assert clean(ValueError("Don't know how to reach 'planted'"), tmp_path) == "Don't know how to reach 'aaaaaaa'"
 
 
 def test_what_a_full_disk_looks_like():

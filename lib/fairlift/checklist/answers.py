@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -304,7 +304,7 @@ def _fixed(proof: Proof) -> tuple[str, str] | None:
 
 
 def _judge(entry: Entry, book: Catalogue, clock: datetime, altered: Collection[str]) -> State:
-    given, problems = entry.answer, tuple(check(entry, book))
+    given, problems = entry.answer, (*check(entry, book), *_early(entry, clock))
     ends = [given.expires_on, *(proof.expires_on for proof in given.evidence)]
     if problems:
         status = "open"
@@ -315,6 +315,16 @@ def _judge(entry: Entry, book: Catalogue, clock: datetime, altered: Collection[s
     else:
         status = given.status
     return State(entry.item, status, given, (), problems)
+
+
+def _early(entry: Entry, clock: datetime) -> list[Problem]:
+    """Nobody can have answered tomorrow: neither by the study's clock nor by the day it was written down."""
+    if entry.answer.when is None:
+        return []
+    at = entry.answer.at - timedelta(days=1)  # a day begins earlier in the east
+    if at <= clock or _stamp(at) <= entry.recorded:
+        return []
+    return [Problem(f"{entry.source}: {entry.item}", "`when` lies in the future", "write the day of the answer")]
 
 
 def _severity(state: State) -> tuple:

@@ -27,8 +27,11 @@ M = TypeVar("M", bound=BaseModel)
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file; refuses a file that is absent, binary, not YAML or not a mapping."""
     where = path.name
+    text = ""
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+        text = path.read_text(encoding="utf-8")
+        found = yaml.load(text, LOADER)
+        twice = _twice(text)
     except FileNotFoundError:
         raise InputError(
             Problem(where, f"there is no {where} in {path.parent.name or '.'}/", "make one with `fairlift new`")
@@ -41,13 +44,45 @@ def read_yaml(path: Path) -> dict:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         reason = getattr(error, "problem", None) or "the text cannot be read"
-        raise InputError(
-            Problem(where, f"not YAML: {line}{reason}", "check indentation, colons and quotes there")
-        ) from None
+        mend = "check indentation, colons and quotes there"
+        if mark and text.splitlines()[mark.line : mark.line + 1] and "\t" in text.splitlines()[mark.line]:
+            reason, mend = "it is indented by a tab", "indent with spaces"
+        raise InputError(Problem(where, f"not YAML: {line}{reason}", mend)) from None
+    except ValueError as error:  # a date such as 2024-13-45
+        raise InputError(Problem(where, f"a date that is none: {error}", "write dates as 2026-03-29")) from None
     if not isinstance(found, dict):
         raise InputError(
             Problem(where, "it holds no settings", "write `key: value` lines, or start from `fairlift new`")
         )
+    if twice:
+        raise InputError(
+            [
+                Problem(where, f"`{key}` stands twice, in line {first} and line {line}", "keep one of them")
+                for key, first, line in twice
+            ]
+        )
+    return found
+
+
+def _twice(text: str) -> list[tuple[str, int, int]]:
+    """The keys that stand twice in one mapping, with both lines; YAML itself would silently take the last."""
+    found, seen = [], set()
+    nodes = [yaml.compose(text, Loader=LOADER)]
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in lines:
+                    found.append((name, lines[name], line))
+                lines.setdefault(name, line)
+                nodes.append(value)
     return found
 
 
@@ -97,6 +132,9 @@ def _problem(where: str, row: dict, model: type[BaseModel], lines: dict[tuple[st
         return Problem(where, f"unknown key {place}", nearest(path[-1], _known(model, path[:-1])))
     if row["type"] == "missing":
         return Problem(where, f"{place} is missing", f"add `{path[-1]}:`")
+    if row["type"] == "model_type":
+        fields = ", ".join(f"`{name}:`" for name in _known(model, path))
+        return Problem(where, f"{place + ' ' if path else ''}holds no settings of its own", f"write there {fields}")
     message = row["msg"].removeprefix("Value error, ")
     return Problem(where, f"{place}: {message[0].lower() + message[1:]}", "correct the value there")
 

@@ -93,7 +93,7 @@ class Settings(Model):
     arms: Arms
     period: Period
     outcome_window_days: Annotated[int, Field(ge=1, le=730)]
-    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "EUR"
+    currency: str = "EUR"
     timezone: str = "UTC"
     as_of: datetime | date | None = None
     channels: list[str] = []
@@ -111,6 +111,13 @@ class Settings(Model):
     thresholds: dict[str, float] = {}
     connect: str = "duckdb://"
     tables: dict[str, str] = {}
+
+    @field_validator("currency")
+    @classmethod
+    def code_of_currency(cls, value: str) -> str:
+        if not re.fullmatch("[A-Z]{3}", value):
+            raise ValueError(f"`{value}` is not the code of a currency; write three letters such as EUR")
+        return value
 
     @field_validator("timezone")
     @classmethod
@@ -159,7 +166,12 @@ class Settings(Model):
     @field_validator("as_of", mode="before")
     @classmethod
     def day_in_quotes(cls, value: object) -> object:
-        return date.fromisoformat(value) if isinstance(value, str) and len(value) == 10 else value
+        if not isinstance(value, str):
+            return value
+        try:
+            return date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("not a day; write one such as 2026-03-29") from None
 
     @field_validator("as_of")
     @classmethod

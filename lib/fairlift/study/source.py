@@ -177,12 +177,12 @@ def clean(error: BaseException, folder: Path, secrets: tuple[str, ...] = ()) -> 
     line = text.splitlines()[0] if text else type(error).__name__
     for secret in sorted(secrets, key=len, reverse=True):
         line = line.replace(secret, "***")
-    for root in {str(folder.resolve()), str(folder), str(Path.home())} - {".", "/"}:
-        line = line.replace(root + os.sep, "")
+    for root in (str(folder.resolve()), str(Path.home())):
+        line = line.replace(root + os.sep, "") if root != os.sep else line
     if not re.match(
         r"(Binder|Catalog|Parser|IO) Error", line
     ):  # those speak of the query's text, all others of the data's
-        line = re.sub(r"(['\"])(.+?)\1", lambda m: m[1] + pattern(m[2]) + m[1], line)
+        line = re.sub(r"(?<!\w)(['\"])(.+?)\1(?!\w)", lambda m: m[1] + pattern(m[2]) + m[1], line)
         line = re.sub(r"\d{4,}", lambda m: "9" * len(m[0]), line)
     return redact(line).rstrip(".")
 
