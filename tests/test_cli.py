@@ -142,6 +142,7 @@ def test_answers_are_added_and_bad_ones_refused(fairlift, study):
 def test_deciding_before_a_run_is_no_go_because_everything_is_missing(fairlift, study):
     code, said = fairlift("decide", study)
     assert code == cli.NO_GO and "NO-GO" in said and "missing" in said
+    assert f"Nothing was run yet. Next: fairlift run {study}" in said
 
 
 def test_simulate_refuses_what_it_does_not_know(fairlift):

@@ -278,6 +278,8 @@ def decide(
     out.print(page_one(opened, decision).text(), markup=False)
     if full:
         out.print(str(decision), markup=False)
+    if not (opened.out / "manifest.json").exists():
+        err.print(f"Nothing was run yet. Next: fairlift run {study}", markup=False)
     if sign:
         out.print(f"Signed: {sign_record(opened, name=who, function=function)}", markup=False)
     raise typer.Exit({"GO": DONE, "GO WITH CONDITIONS": CONDITIONS, "NO-GO": NO_GO}[decision.decision])

@@ -1,3 +1,7 @@
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +11,13 @@ from fairlift.evidence import Evidence
 from fairlift.method.kpi import kpi_evidence, read_kpis
 from fairlift.sales.incremental import incremental_evidence, incremental_profit
 from fairlift.sales.kpis import KPIS
-from fairlift.study import Plan, Settings, Standing, Study
+from fairlift.simulate import simulate
+from fairlift.study import Plan, Settings, Standing, Study, open_study, prepare
 from fairlift.study.costs import cost_per_customer
 from fairlift.study.outcomes import outcomes
 from fairlift.study.settings import Cost
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def retailer(n=20_000, effect=0.1, seed=1):
@@ -189,3 +196,20 @@ def test_every_kpi_reads_outcomes_of_the_mart():
     known = set(outcomes()["outcome"])
     for kpi in KPIS:
         assert set(kpi.metric.outcomes) <= known, kpi.id
+
+
+@pytest.mark.parametrize("name", ["study/data", "method/ab_test", "sales/incremental"])
+def test_a_notebook_has_nothing_to_say_while_no_window_is_complete(name, tmp_path, capsys):
+    simulate(tmp_path / "early", "clean-win", 1, 1000)
+    settings = tmp_path / "early" / "study.yml"
+    text = re.sub(r"outcome_window_days: \d+", "outcome_window_days: 700", settings.read_text(encoding="utf-8"))
+    settings.write_text(text, encoding="utf-8")
+    prepare(open_study(tmp_path / "early"))
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    first, *cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert first.startswith("study = ")
+    names = {"study": str(tmp_path / "early"), "display": lambda shown: None}
+    for cell in cells:
+        exec(cell, names)
+    assert all(row.value is None for row in names["rows"] if row.id.startswith("sales.")), name
+    assert "left in" in capsys.readouterr().out
