@@ -116,7 +116,11 @@ def check(study: Folder) -> None:
     for row in found.set_aside:
         rows = "row" if row.count == 1 else "rows"
         out.print(f"Set aside: {row.count:,} {rows} of {row.table}: {row.reason}.", markup=False)
-    first = f"fairlift register {study} before the first outcome, then " if opened.plan and not registrations(opened.folder) else ""
+    first = (
+        f"fairlift register {study} before the first outcome, then "
+        if opened.plan and not registrations(opened.folder)
+        else ""
+    )
     out.print(f"Next: {first}fairlift run {study}")
 
 
