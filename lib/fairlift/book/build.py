@@ -23,6 +23,7 @@ from fairlift.book.markup import page, plain
 from fairlift.book.notebook import keep_outputs
 from fairlift.book.project import ROOT, written
 from fairlift.book.record import badge_line, page_one_markdown, read_decision, record_page
+from fairlift.book.trials import trials_page
 from fairlift.checklist import catalogue
 from fairlift.errors import FairliftError, InputError, Problem
 from fairlift.format import number
@@ -111,6 +112,7 @@ def published_pages(study: Study, manifest: Manifest) -> dict[str, str]:
         **_common(study, manifest),
         "chapters/coverage.md": coverage_page(rows),
         "chapters/notebooks.md": notebooks_page(manifest),
+        "chapters/trials.md": trials_page(ROOT / "benchmarks" / "results" / "decisions.json"),
     }
 
 
