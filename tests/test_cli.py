@@ -190,3 +190,10 @@ def test_a_machine_that_refuses_is_told_in_words(fairlift, study, monkeypatch, c
     monkeypatch.setattr(importlib.import_module("fairlift.study.check"), "check", refused)
     found, text = fairlift("check", study)
     assert found == cli.PROBLEM and said in text and "/home/somebody" not in text
+
+
+def test_the_next_command_can_be_pasted(fairlift, study):
+    there = study.parent / "Frühling und Sommer"
+    study.rename(there)
+    code, said = fairlift("check", there)
+    assert code == cli.DONE and f'Next: fairlift run "{there}"' in said

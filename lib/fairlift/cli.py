@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -92,7 +93,7 @@ def simulate(
 
     truth = draw(study, scenario, seed, customers)
     out.print(f"Simulated {truth['customers']:,} customers of the scenario {truth['scenario']} in {study}.")
-    out.print(f"Next: fairlift run {study}")
+    out.print(f"Next: fairlift run {_typed(study)}")
 
 
 @command
@@ -117,11 +118,11 @@ def check(study: Folder) -> None:
         rows = "row" if row.count == 1 else "rows"
         out.print(f"Set aside: {row.count:,} {rows} of {row.table}: {row.reason}.", markup=False)
     first = (
-        f"fairlift register {study} before the first outcome, then "
+        f"fairlift register {_typed(study)} before the first outcome, then "
         if opened.plan and not registrations(opened.folder)
         else ""
     )
-    out.print(f"Next: {first}fairlift run {study}")
+    out.print(f"Next: {first}fairlift run {_typed(study)}")
 
 
 @command
@@ -148,7 +149,7 @@ def plan(study: Folder) -> None:
         _late(present.latest_outcome)
     else:
         out.print("This version is not registered." + (" An earlier one is." if entries else ""))
-        out.print(f"Next: fairlift register {study}")
+        out.print(f"Next: fairlift register {_typed(study)}")
 
 
 @command
@@ -251,7 +252,7 @@ def run(
         out.print(line, markup=False)
     if manifest.failed:
         raise typer.Exit(manifest.exit_code)
-    out.print(f"Next: fairlift decide {study}, or fairlift book {study}")
+    out.print(f"Next: fairlift decide {_typed(study)}, or fairlift book {_typed(study)}")
 
 
 @command
@@ -283,7 +284,7 @@ def decide(
     if full:
         out.print(str(decision), markup=False)
     if not (opened.out / "manifest.json").exists():
-        err.print(f"Nothing was run yet. Next: fairlift run {study}", markup=False)
+        err.print(f"Nothing was run yet. Next: fairlift run {_typed(study)}", markup=False)
     if sign:
         out.print(f"Signed: {sign_record(opened, name=who, function=function)}", markup=False)
     raise typer.Exit({"GO": DONE, "GO WITH CONDITIONS": CONDITIONS, "NO-GO": NO_GO}[decision.decision])
@@ -315,6 +316,11 @@ def book(
             out.print(f"Kept: {path}", markup=False)
         return
     out.print(str(build_report(study, jobs=jobs) if study else build_book(jobs=jobs)), markup=False)
+
+
+def _typed(study: Path) -> str:
+    """The folder as a shell takes it: in quotes where it holds a blank or a sign of the shell's own."""
+    return str(study) if re.fullmatch(r"[\w./\\:~+-]+", str(study)) else f'"{study}"'
 
 
 def _refuse(where: str, found: str, mend: str) -> None:

@@ -77,7 +77,8 @@ def new(folder: Path, from_csv: Sequence[Path] = ()) -> list[str]:
     lines += [f"Still needed: {', '.join(absent)}."] if absent else []
     if "assignments" in absent:
         lines += [line for one in proposals for line in _flag(one)]
-    return [*lines, f"Next: fill in study.yml, then fairlift check {folder.as_posix()}"]
+    typed = folder.as_posix() if " " not in str(folder) else f'"{folder.as_posix()}"'
+    return [*lines, f"Next: fill in study.yml, then fairlift check {typed}"]
 
 
 def _proposals(paths: Sequence[Path]) -> tuple[list[Proposal], list[Path]]:

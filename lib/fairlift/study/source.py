@@ -297,9 +297,10 @@ def _from_query(con: BaseBackend, settings: Settings, folder: Path, name: str, s
         raise
     except Exception as error:  # noqa: BLE001 - every driver has its own errors; all of them mean the same here
         found = f"the query fails: {clean(error, folder, secrets)}"
-        raise InputError(
-            Problem(name, found, f"correct the SQL of `tables.{name}` in study.yml", file="study.yml")
-        ) from None
+        mend = f"correct the SQL of `tables.{name}` in study.yml"
+        if "No files found" in found:
+            mend = f"put the file there, counted from the study's folder, or {mend}"
+        raise InputError(Problem(name, found, mend, file="study.yml")) from None
 
 
 def from_folder(sql: str, folder: Path) -> str:
