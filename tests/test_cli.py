@@ -134,7 +134,7 @@ def test_answers_are_added_and_bad_ones_refused(fairlift, study):
     code, said = fairlift("answer", study, "law.dpia.singed", "met", *who, "--evidence", "dpia.pdf")
     assert code == cli.PROBLEM and "law.dpia.signed" in said
     code, said = fairlift("answer", study, "law.dpia.signed", "waived", *who)
-    assert code == cli.PROBLEM and "cannot be waived" in said
+    assert code == cli.PROBLEM and "cannot be waived" in said and "state --ramp-cap" in said
     lines = [line for path in (study / "answers").glob("*.jsonl") for line in path.read_text().splitlines()]
     assert len(lines) == 1
 
@@ -181,7 +181,12 @@ def test_an_interrupt_returns_130(fairlift, study, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "orders.parquet may not be read or written")]
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.ENOTDIR, "orders.parquet: a file stands where a folder"),
+        (errno.EACCES, "orders.parquet may not be read or written"),
+    ],
 )
 def test_a_machine_that_refuses_is_told_in_words(fairlift, study, monkeypatch, code, said):
     def refused(*_):
@@ -197,3 +202,12 @@ def test_the_next_command_can_be_pasted(fairlift, study):
     study.rename(there)
     code, said = fairlift("check", there)
     assert code == cli.DONE and f'Next: fairlift run "{there}"' in said
+
+
+def test_a_file_where_a_folder_is_needed(fairlift, study):
+    shutil.rmtree(study / "out", ignore_errors=True)
+    (study / "out").write_text("mine")
+    for name in ("check", "run", "decide"):
+        code, said = fairlift(name, study)
+        assert code == cli.PROBLEM and "out: a file stands where a folder is needed" in said
+    assert (study / "out").read_text() == "mine"

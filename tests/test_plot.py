@@ -90,3 +90,14 @@ def test_texts_of_the_reader_cannot_break_the_page():
 def test_the_same_figure_is_the_same_text():
     first, second = (figure_html(*drawings()["forest"][0], frame(ROWS)) for _ in range(2))
     assert first == second
+
+
+def test_a_single_day_of_small_sums_can_be_read():
+    day = pd.DataFrame({"personalised": [1.42], "holdout": [0.65]}, index=[1])
+    figure, alt, finding = running_totals(day, "Revenue per customer", "USD")
+    assert finding == "After 1 day personalised stands highest, USD 0.77 above holdout."
+    assert "over 1 day since" in alt
+    figure.canvas.draw()
+    ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert len(set(ticks)) == len(ticks)
+    assert all(line.get_marker() == "o" for line in figure.axes[0].get_lines())

@@ -365,6 +365,9 @@ def _of_the_machine(error: OSError) -> str | None:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         name = Path(error.filename).name if isinstance(error.filename, str) else "a file"
         return f"{name} may not be read or written. To mend: change its rights, or use another folder."
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        name = Path(error.filename).name if isinstance(error.filename, str) else "something"
+        return f"{name}: a file stands where a folder is needed. To mend: move it away, or use another folder."
     return None
 
 

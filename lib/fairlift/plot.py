@@ -155,15 +155,17 @@ def running_totals(running: pd.DataFrame, name: str, currency: str = "EUR") -> D
         _lines(axes, running)
         axes.set_xlabel("Days since assignment")
         axes.set_ylabel(f"{name}, running total")
-        axes.yaxis.set_major_formatter(lambda value, _: number(value, "money_round", currency))
         axes.set_ylim(0)
+        unit = "money_round" if axes.get_ylim()[1] >= 10 else "money"
+        axes.yaxis.set_major_formatter(lambda value, _: number(value, unit, currency))
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         sns.despine(figure)
     last = running.iloc[-1].sort_values(ascending=False)
     ends = ", ".join(f"{arm} {number(value, 'money', currency)}" for arm, value in last.items())
-    days = number(len(running), "count")
-    alt = f"Line chart of {name.lower()} adding up over {days} days since assignment, one line an arm. At the end: {ends}."
+    days = number(len(running), "count") + (" day" if len(running) == 1 else " days")
+    alt = f"Line chart of {name.lower()} adding up over {days} since assignment, one line an arm. At the end: {ends}."
     gap = number(last.iloc[0] - last.iloc[-1], "money", currency)
-    finding = f"After {days} days {last.index[0]} stands highest, {gap} above {last.index[-1]}."
+    finding = f"After {days} {last.index[0]} stands highest, {gap} above {last.index[-1]}."
     return figure, alt, finding
 
 
@@ -186,7 +188,7 @@ def counts(numbers: pd.Series, name: str) -> Drawn:
 def _lines(axes, wide: pd.DataFrame) -> None:
     """One line a column, each named at its end and told apart by dashes as well as colour."""
     palette = {arm: ARMS.get(str(arm).split("/")[0], INK) for arm in wide}
-    sns.lineplot(data=wide, ax=axes, palette=palette, linewidth=2, legend=False)
+    sns.lineplot(data=wide, ax=axes, palette=palette, linewidth=2, legend=False, marker="o" if len(wide) == 1 else None)
     for arm, place in zip(wide.columns, _apart(wide.iloc[-1], axes), strict=True):
         axes.annotate(
             f" {arm}", (wide.index[-1], place), color=palette[arm], va="center", fontsize=10, annotation_clip=False

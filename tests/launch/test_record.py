@@ -230,6 +230,8 @@ def test_a_signature_holds_for_its_record_alone(study):
     stored = json.loads((study.out / "decision.json").read_text(encoding="utf-8"))
     assert stored["signatures"][0]["function"] == "Product owner"
     assert "Product owner: A. Person" in page_one(study, again_decided).text()
+    sign_record(study, name="B. Person", function="legal")
+    assert "Legal: B. Person" in page_one(study, again_decided).text()
     (study.folder / "answers.yml").write_text("# none\n", encoding="utf-8")
     assert signatures(study, decide_study(study)) == []
 

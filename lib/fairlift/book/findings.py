@@ -46,9 +46,9 @@ def evidence_page(rows: Sequence[Evidence], currency: str) -> str:
             threshold = "" if row.threshold is None else number(row.threshold, unit, currency)
             people = "" if row.n is None else number(row.n, "count")
             lines.append(
-                [breakable(row.label), plain(row.statement), people, threshold, badge(row.verdict), row.status]
+                [badge(row.verdict), plain(row.statement), people, threshold, row.status, breakable(row.label)]
             )
-        head = ["Result", "In words", "Customers", "Threshold", "Verdict", "Status"]
+        head = ["Verdict", "In words", "Customers", "Threshold", "Status", "Result"]
         blocks += [f"## {part.capitalize()}", table(head, lines)]
     return page("Evidence", *blocks)
 

@@ -160,6 +160,9 @@ def check(entry: Entry, book: Catalogue) -> list[Problem]:
         "who": "who (name, function)",
         "compensating_control": "compensating_control (what protects customers meanwhile)",
     }
+    if entry.source == "fairlift answer":  # there they are options of the command
+        words = {"expires_on": "--expires", "compensating_control": "--control", "ramp_cap": "--ramp-cap"}
+        words = {name: words.get(name, f"--{name}") for name in lacking}
     return problems + [
         Problem(where, f"{given.status} lacks `{name}`", f"state {words.get(name, name)}") for name in lacking
     ]

@@ -232,7 +232,8 @@ def _conditions(decision: Decision) -> Section:
 def _signed(decision: Decision, signed: Sequence[Signature]) -> tuple[tuple[str, str], ...]:
     """Each function that approves a blocker, and whoever else signed."""
     wanted = dict.fromkeys(item.approver for item in decision.items if item.severity == "blocker" and item.approver)
-    by = {signature.function: f"{signature.name}, {signature.at}" for signature in signed}
+    known = {function.casefold(): function for function in wanted}
+    by = {known.get(s.function.casefold(), s.function): f"{s.name}, {s.at}" for s in signed}
     return tuple((function, by.get(function, "not signed")) for function in dict.fromkeys([*wanted, *by]))
 
 

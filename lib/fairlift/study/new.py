@@ -68,7 +68,9 @@ def new(folder: Path, from_csv: Sequence[Path] = ()) -> list[str]:
     lines += [line for one in proposals for line in _told(one)]
     lines += [f"{path.name}: no table of the contract resembles it; map it by hand or leave it out." for path in unlike]
     if unlike:
-        lines.append("  One file with a whole test, a row a customer, becomes four tables in examples/hillstrom/study.yml.")
+        lines.append(
+            "  One file with a whole test, a row a customer, becomes four tables in examples/hillstrom/study.yml."
+        )
     absent = (
         [table.name for table in contract().values() if table.required and table.name not in mapped]
         if proposals
