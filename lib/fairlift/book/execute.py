@@ -63,7 +63,7 @@ def run(
 ) -> Manifest:
     """Prepare a study's tables, then run every notebook they allow; returns the manifest, also left in STUDY/out/.
 
-    The stages are the parts, risk, launch; a later stage reads the evidence of the earlier ones.  In each, `jobs` notebooks
+    First run the notebooks that read the mart, then those that read evidence, then the decision.  In each, `jobs` notebooks
     run at a time.  A notebook whose key (its text, the library, the study's files, the mart, the lock; in later stages also
     earlier evidence, answers and catalogue) is unchanged is not run again, unless `fresh`.  One that fails leaves nothing
     but a log; the others go on.  Raises InputError when the study is refused or another run is at work in it.
@@ -115,12 +115,12 @@ def _stages(place: Place, study: Study, jobs: int, fresh: bool) -> Manifest:
     present = _present(study)
     with Pool(jobs) as pool, Progress(len(every)) as progress:
         pool.left = len(every)
-        for number, parts in enumerate(STAGES):
+        for number, stage in enumerate(STAGES):
             inputs = [manifest.study, manifest.mart, manifest.code, manifest.lock]
             if number:
                 inputs += [_evidence_so_far(manifest), _answers(place)]
             due = []
-            for notebook in (notebook for notebook in every if notebook.part in parts):
+            for notebook in (notebook for notebook in every if notebook.reads == stage):
                 key = digest([notebook.digest, *inputs])
                 entry = _settled(place, notebook, key, present, before)
                 if entry:

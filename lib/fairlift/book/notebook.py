@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from fairlift.book.project import PARTS, written
-from fairlift.errors import InputError, Problem
+from fairlift.book.project import PARTS, STAGES, written
+from fairlift.errors import InputError, Problem, nearest
 
 KEPT = {"keep_output", "nbval-check-output"}
 INJECTED = "injected-parameters"
@@ -29,7 +29,7 @@ _METADATA = {
 class Notebook:
     """One source notebook, notebooks/PART/TOPIC.ipynb.
 
-    Its metadata may hold `fairlift: {needs: [...], requirements: [...]}`.  A need is a contract column "orders.refund", a
+    Its metadata may hold `fairlift: {needs: [...], requirements: [...], reads: mart}`.  A need is a contract column "orders.refund", a
     table "sessions", a setting "study.yml:margin" or a file "plan.yml"; a list inside the list holds alternatives, one of
     which will do.  A notebook whose needs are not met is not executed but listed as not assessed.
     """
@@ -63,6 +63,17 @@ class Notebook:
         """What a study must bring, each need as its alternatives."""
         listed = self.node.metadata.get("fairlift", {}).get("needs", [])
         return [(need,) if isinstance(need, str) else tuple(need) for need in listed]
+
+    @property
+    def reads(self) -> str:
+        """What it reads, one of `STAGES`: launch all evidence, risk that of other parts unless it says `mart`, others the mart."""
+        usual = {"risk": "evidence", "launch": "decision"}.get(self.part, "mart")
+        found = self.node.metadata.get("fairlift", {}).get("reads", usual)
+        if found not in STAGES:
+            raise InputError(
+                Problem(f"{self.name}.ipynb", f"its metadata says it reads `{found}`", nearest(found, STAGES))
+            )
+        return found
 
     def lacking(self, present: Sequence[str]) -> list[tuple[str, ...]]:
         """The needs that none of the present names meets; a table is present when one of its columns is."""

@@ -6,10 +6,11 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from pathlib import Path
 
-from fairlift.book.kernel import START
+from fairlift.book import kernel as program
 
 # What a kernel may see of the environment: no secret of the shell reaches a notebook.
 _PASS = (
@@ -44,10 +45,10 @@ class Kernel:
         self._make = self.manager.client
         self.manager.client = self._remembered
         # The interpreter that runs this, whatever kernels are installed elsewhere.
-        command = [sys.executable, "-m", "fairlift.book.kernel", "-f", "{connection_file}"]
+        command = [sys.executable, "-P", program.__file__, "-f", "{connection_file}"]
         self.manager._kernel_spec = KernelSpec(argv=command, display_name="Python 3", language="python")
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.manager.start_kernel(env=environment, **quiet)
+        self.manager.start_kernel(env=environment | {program.BEGAN: str(time.time())}, **quiet)
 
     def _remembered(self, **given):
         """A client that is closed with the kernel; the notebook's runner leaves its own open."""
@@ -60,7 +61,7 @@ class Kernel:
         client.start_channels()
         client.wait_for_ready(timeout=120)
         move = f"import os; os.chdir({str(folder)!r}); del os"
-        asked = {"seconds": f"__import__('os').environ[{START!r}]"}
+        asked = {"seconds": f"__import__('os').environ[{program.START!r}]"}
         reply = client.execute(move, silent=True, user_expressions=asked, reply=True, timeout=60)
         client.stop_channels()
         self.seconds = float(reply["content"]["user_expressions"]["seconds"]["data"]["text/plain"].strip("'"))
