@@ -29,4 +29,4 @@ def test_the_page_shows_every_scenario_and_its_count(recorded):
     lines = trials_page(recorded).splitlines()
     for row in json.loads(recorded.read_text())["rows"]:
         (line,) = [line for line in lines if line.startswith(f"| `{row['scenario']}` |")]
-        assert line.split(" | ")[3:7] == [f"{row[word]:,}" for word in ("go", "conditions", "no_go", "wrong")]
+        assert line.split(" | ")[2:6] == [f"{row[word]:,}" for word in ("go", "conditions", "no_go", "wrong")]

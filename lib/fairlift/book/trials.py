@@ -20,17 +20,19 @@ INTRO = (
 def trials_page(results: Path) -> str:
     """The page of the trials recorded in benchmarks/results/decisions.json."""
     found = json.loads(results.read_text(encoding="utf-8"))
-    rows = []
+    rows, told = [], []
     for row in found["rows"]:
         low, high = clopper_pearson(row["wrong"], row["seeds"])
         said = [number(row[word], "count") for word in ("go", "conditions", "no_go", "wrong")]
-        sentence = plain(read_scenario(row["scenario"]).sentence)
+        told.append(f"- {code(row['scenario'])}: {plain(read_scenario(row['scenario']).sentence)}")
         truth = row["truth"].replace("_", "-").upper()
-        rows.append([code(row["scenario"]), sentence, truth, *said, interval(low, high, "share")])
-    head = ["Scenario", "What is true in it", "Right", "GO", "With conditions", "NO-GO", "Wrong", "Wrong share"]
+        rows.append([code(row["scenario"]), truth, *said, interval(low, high, "share")])
+    head = ["Scenario", "Right", "GO", "With conditions", "NO-GO", "Wrong", "Wrong share"]
     return page(
         "How often the gate is wrong",
         INTRO,
         table(head, rows),
+        "## What is true in each",
+        "\n".join(told),
         f"Computed on {found['date']} with {code(found['command'])} ({plain(found['machine'])}).",
     )
