@@ -147,7 +147,10 @@ def open_page(browser, built_book: Path) -> Iterator:
     contexts = []
 
     def go(name: str, scheme: str = "light", width: int = 1280):
-        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+        viewport = {"width": width, "height": 900}
+        context = browser.new_context(
+            color_scheme=scheme, viewport=viewport, reduced_motion="reduce"
+        )  # no half-faded colours
         contexts.append(context)
         page = context.new_page()
         page.faults = []

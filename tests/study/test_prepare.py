@@ -449,7 +449,8 @@ def test_notes(shop, study_of):
     noted = json.loads((path / "mart.json").read_text())
     assert set(noted) == {
         "fingerprint", "as_of", "experiment", "window_days", "tables", "columns", "source_rows", "set_aside", "warnings",
-        "first_outcome", "last_outcome", "arms", "synthetic", "customers",
+        "first_outcome", "last_outcome", "arms", "synthetic", "costs",
+        "customers",
     }  # fmt: skip
     assert noted["synthetic"] is True
     assert noted["as_of"] == "2026-05-01T21:59:59Z"

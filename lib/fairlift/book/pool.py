@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import tempfile
 import threading
@@ -62,9 +63,21 @@ class Kernel:
         client.wait_for_ready(timeout=120)
         move = f"import os; os.chdir({str(folder)!r}); del os"
         asked = {"seconds": f"__import__('os').environ[{program.START!r}]"}
-        reply = client.execute(move, silent=True, user_expressions=asked, reply=True, timeout=60)
+        sent = client.execute(move, silent=True, user_expressions=asked)
+        reply = self._reply(client, sent)
         client.stop_channels()
         self.seconds = float(reply["content"]["user_expressions"]["seconds"]["data"]["text/plain"].strip("'"))
+
+    def _reply(self, client, sent: str) -> dict:
+        """The answer to a request; gives up as soon as the process has ended, as Ctrl-C may end it meanwhile."""
+        while self.manager.is_alive():
+            try:
+                reply = client.get_shell_msg(timeout=1)
+            except queue.Empty:
+                continue
+            if reply["parent_header"].get("msg_id") == sent:
+                return reply
+        raise RuntimeError("the run is over")
 
     def stop(self) -> None:
         """End the process at once."""
