@@ -181,6 +181,17 @@ def test_without_a_plan_everything_is_only_reported():
     assert {row.verdict for row in rows} == {"reported"}
 
 
+def test_the_capped_reading_stands_beside_the_plain_one():
+    units = retailer()
+    units.loc[units.index[0], ["arm", "revenue"]] = ["personalised", 1e6]  # one customer with more than all others
+    rows = incremental_evidence(study(units, plan=PLAN | {"cap": 200}))
+    clipped = units.assign(revenue=units.revenue.clip(upper=200)).groupby("arm").revenue.mean()
+    capped, plain = found(rows, "sales.incremental.revenue_capped"), found(rows, "sales.incremental.revenue")
+    assert capped.value == pytest.approx(clipped["personalised"] - clipped["holdout"])
+    assert capped.low > 0 and plain.value > 10 * capped.value
+    assert not [row for row in incremental_evidence(study(units)) if "capped" in row.id]
+
+
 def test_net_profit_covers_the_truth_tail_by_tail():
     misses = np.zeros(2)
     for seed in range(400):

@@ -144,12 +144,17 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
 
 
 def adjusted_evidence(study: Study, alpha: float) -> list[Evidence]:
-    """Revenue adjusted for spend before assignment (Lin 2013), and its relative lift (Fieller 1954), beside the plain reading."""
+    """Beside the plain reading of revenue: its relative lift (Fieller 1954), adjusted for earlier spend (Lin 2013), and capped.
+
+    The cap is the plan's, fixed beforehand; a customer's revenue above it counts as the cap.
+    """
     settings, units = study.settings, study.units
     rows = []
     covariates = tuple(name for name in ("pre_revenue",) if name in units)
-    metric = Mean(REVENUE.metric.column, covariates)
-    found = moments(units, [metric], arm="arm")
+    metric, capped = Mean(REVENUE.metric.column, covariates), Mean("capped")
+    cap = study.plan.cap if study.plan else None
+    frame = units if cap is None else units.assign(capped=units["revenue"].clip(upper=cap))
+    found = moments(frame, [metric] if cap is None else [metric, capped], arm="arm")
     for arm, versus in study.contrasts:
         common = _common(study, arm, versus, "sales.incremental", SOLD)
         try:
@@ -157,17 +162,21 @@ def adjusted_evidence(study: Study, alpha: float) -> list[Evidence]:
             rows += _lift_row(plain, alpha, common)
             if covariates:
                 sharp = effect(found, metric, arm, versus, alpha=alpha, adjust="lin", interval="welch")
-                rows.append(_adjusted_row(sharp, settings.currency, common))
+                rows.append(_beside("adjusted", "adjusted for earlier spend", sharp, settings.currency, common))
+            if cap is not None:
+                low = effect(found, capped, arm, versus, alpha=alpha)
+                said = f"capped at {number(cap, 'money', settings.currency)}"
+                rows.append(_beside("capped", said, low, settings.currency, common))
         except Refusal:  # the plain reading already says why
             continue
     return rows
 
 
-def _adjusted_row(seen: Effect, currency: str, common: dict) -> Evidence:
+def _beside(name: str, said: str, seen: Effect, currency: str, common: dict) -> Evidence:
     shown = estimate(seen.value, seen.low, seen.high, "money", currency)
     return Evidence(
-        id="sales.incremental.revenue_adjusted",
-        statement=f"Revenue per customer adjusted for earlier spend, {seen.arm} against {seen.versus}: difference {shown}.",
+        id=f"sales.incremental.revenue_{name}",
+        statement=f"Revenue per customer {said}, {seen.arm} against {seen.versus}: difference {shown}.",
         unit="money",
         **measured(seen),
         **common,
