@@ -232,6 +232,8 @@ def nbval(path: Path) -> int:
 
 
 RUNNER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal, even where the tests run in the background
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
