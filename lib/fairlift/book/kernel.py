@@ -56,7 +56,7 @@ def main() -> None:
     app.initialize()
     app.shell.history_manager.enabled = False
     app.shell.set_custom_exc((BaseException,), _show)
-    os.environ[START] = str(time.time() - float(os.environ[BEGAN]))
+    os.environ[START] = str(time.monotonic() - float(os.environ[BEGAN]))
     app.start()
 
 

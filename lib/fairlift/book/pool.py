@@ -49,7 +49,7 @@ class Kernel:
         command = [sys.executable, "-P", program.__file__, "-f", "{connection_file}"]
         self.manager._kernel_spec = KernelSpec(argv=command, display_name="Python 3", language="python")
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.manager.start_kernel(env=environment | {program.BEGAN: str(time.time())}, **quiet)
+        self.manager.start_kernel(env=environment | {program.BEGAN: str(time.monotonic())}, **quiet)
 
     def _remembered(self, **given):
         """A client that is closed with the kernel; the notebook's runner leaves its own open."""
