@@ -12,6 +12,7 @@ import pkgutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from types import ModuleType
 
 from benchmarks import calibration
 from benchmarks.record import write_results
@@ -26,8 +27,12 @@ def topics() -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
+def module(topic: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.calibration.{topic}")
+
+
 def run(topic: str, place: int, share: float) -> list[Row]:
-    case = importlib.import_module(f"benchmarks.calibration.{topic}").CASES[place]
+    case = module(topic).CASES[place]
     return case.run(max(1, round(case.reps * share)), SEED)
 
 
@@ -37,21 +42,19 @@ def main() -> int:
     options.add_argument("--share", type=float, default=1.0, help="of the experiments")
     options.add_argument("--jobs", type=int, default=2)
     chosen = options.parse_args()
-    wanted = [
-        (topic, place)
-        for topic in chosen.only or topics()
-        for place in range(len(importlib.import_module(f"benchmarks.calibration.{topic}").CASES))
-    ]
+    wanted = [(topic, place) for topic in chosen.only or topics() for place in range(len(module(topic).CASES))]
     rows, broken = [], 0
     with ProcessPoolExecutor(chosen.jobs) as pool:
-        for found in pool.map(run, *zip(*wanted, strict=True), [chosen.share] * len(wanted)):
+        answers = pool.map(run, *zip(*wanted, strict=True), [chosen.share] * len(wanted))
+        for (topic, _), found in zip(wanted, answers, strict=True):
             for row in found:
                 wrong = faults(row)
                 broken += bool(wrong)
                 print(row, *(f"\n    BROKEN: {text}" for text in wrong), flush=True)
-            rows += found
+            rows += [{"topic": topic} | asdict(row) for row in found]
     if not chosen.only and chosen.share == 1:
-        write_results("calibration", [asdict(row) for row in rows], command="python -m benchmarks.calibration")
+        titles = {topic: module(topic).__doc__.splitlines()[0].rstrip(".") for topic in topics()}
+        write_results("calibration", rows, command="python -m benchmarks.calibration", seed=SEED, topics=titles)
     return 1 if broken else 0
 
 
