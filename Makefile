@@ -21,7 +21,7 @@ run: $(READY)
 	@$(BIN)/fairlift run "$(STUDY)"
 
 bench: $(READY)
-	@set -e; for name in moments simulate notebooks decisions; do echo "$$name"; $(BIN)/python "benchmarks/$$name.py"; done
+	@set -e; for name in moments simulate notebooks decisions; do echo "$$name"; $(BIN)/python "benchmarks/$$name.py"; done; $(BIN)/python -m benchmarks.calibration
 
 clean:
 	rm -rf _build data/demo/out data/demo/tables build .pytest_cache .ruff_cache .hypothesis

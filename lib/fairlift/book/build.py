@@ -24,6 +24,7 @@ from fairlift.book.notebook import keep_outputs
 from fairlift.book.project import ROOT, written
 from fairlift.book.record import badge_line, page_one_markdown, read_decision, record_page
 from fairlift.book.trials import trials_page
+from fairlift.book.trust import trust_page
 from fairlift.checklist import catalogue
 from fairlift.errors import FairliftError, InputError, Problem
 from fairlift.format import number
@@ -31,6 +32,7 @@ from fairlift.launch import decide_study, page_one
 from fairlift.study import Study, open_study
 
 REQUIREMENTS = ROOT / "data" / "requirements.yml"
+RESULTS = ROOT / "benchmarks" / "results"
 REPORT_INTRO = "What this study shows, what it does not, and what stands between it and a launch. Every number is computed from its tables."
 
 # Jupyter Book's own door to a book whose root lies in a folder has neither language nor title nor link.
@@ -112,7 +114,8 @@ def published_pages(study: Study, manifest: Manifest) -> dict[str, str]:
         **_common(study, manifest),
         "chapters/coverage.md": coverage_page(rows),
         "chapters/notebooks.md": notebooks_page(manifest),
-        "chapters/trials.md": trials_page(ROOT / "benchmarks" / "results" / "decisions.json"),
+        "chapters/trials.md": trials_page(RESULTS / "decisions.json"),
+        "chapters/trust.md": trust_page(RESULTS / "calibration.json"),
     }
 
 
