@@ -10,7 +10,7 @@ import numpy as np
 from fairlift.simulate.calendar import Calendar, calendar
 from fairlift.simulate.offers import Reactions, Shown, draw_delivery, draw_reactions, show
 from fairlift.simulate.orders import Possible, Sold, draw_orders, sell
-from fairlift.simulate.people import People, draw_people
+from fairlift.simulate.people import People, draw_people, leaked
 from fairlift.simulate.scenario import CHUNK, Scenario
 from fairlift.simulate.visits import Visits, draw_visits
 from fairlift.simulate.voice import Letters, Withdrawals, draw_letters, draw_withdrawals
@@ -27,6 +27,7 @@ TOPICS = (
     "requests",
     "withdrawals",
     "records",
+    "leaks",
 )
 
 
@@ -64,7 +65,7 @@ def draw_chunk(s: Scenario, seed: int, number: int, first: int, n: int) -> Chunk
     """Draw customers `first` … `first + n − 1` and all that happens to them."""
     rng = {topic: stream(seed, number, topic) for topic in TOPICS}
     when = calendar(s)
-    people = draw_people(s, when, rng["people"], first, n)
+    people = leaked(s, draw_people(s, when, rng["people"], first, n), rng["leaks"])
     possible = draw_orders(s, when, people, rng["orders"], rng["lines"])
     sold = sell(s, when, possible, met(people.treatment, possible))
     visits = draw_visits(s, when, people, possible, rng["visits"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -105,6 +105,15 @@ def draw_people(s: Scenario, calendar: Calendar, rng: np.random.Generator, first
             rng.poisson(52 * rate) * level * 100 * _order_value(s) * np.exp(0.2 * rng.standard_normal(n))
         ).astype(np.int64),
     )
+
+
+def leaked(s: Scenario, people: People, rng: np.random.Generator) -> People:
+    """The same customers, some of whom would be sent personalised offers in the holdout too; draws nothing without a leak."""
+    if not s.offers.leak:
+        return people
+    received = people.received.copy()
+    received[ARMS.index("holdout")][people.eligible & (rng.random(people.n) < s.offers.leak)] = PERSONALISED
+    return replace(people, received=received)
 
 
 def _order_value(s: Scenario) -> float:

@@ -128,13 +128,17 @@ class Less(Model):
 
 
 class Offers(Model):
-    """How offers travel: weekly slots, chance that one is delivered, share of customers reached at all, share who agreed to personalisation."""
+    """How offers travel: weekly slots, chance that one is delivered, share of customers reached at all, share who agreed to personalisation.
+
+    `leak` is a fault: the share of holdout customers who are sent personalised offers all the same.
+    """
 
     slots: list[Slot] = Field(min_length=1)
     delivered: Share
     reach: Share
     eligible: Share
     less: list[Less] = []
+    leak: Share = 0.0
 
 
 class Lost(Model):

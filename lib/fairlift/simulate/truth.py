@@ -68,7 +68,7 @@ def population(s: Scenario) -> Means:
     """
     cells = _cells(s)
     received = {
-        "holdout": np.zeros_like(cells.share),
+        "holdout": np.full_like(cells.share, s.offers.leak),
         "control": np.full_like(cells.share, s.offers.reach),
         "personalised": s.offers.reach * reach_factor(s, cells.codes, len(cells.share)),
     }
@@ -366,3 +366,9 @@ def holds(formula: Mapping[str, str], found: Mapping[str, float]) -> dict[str, b
 def lost_share(s: Scenario) -> dict[str, float]:
     """The expected share of one arm's assignments that a logging fault loses, under its own label."""
     return {"method.srm.lost@all": s.lost.quietest * s.lost.share if s.lost else 0.0}
+
+
+def leaked_share(s: Scenario) -> dict[str, float]:
+    """The expected share of each other arm that is shown a personalised offer, under its own label."""
+    share = {"control": 0.0, "holdout": float(s.offers.leak * _exposed(s)) if s.offers.leak else 0.0}
+    return {f"method.contamination.share@all:{arm}": seen for arm, seen in share.items()}

@@ -16,7 +16,7 @@ from fairlift.simulate.calendar import calendar
 from fairlift.simulate.chunk import chunks
 from fairlift.simulate.scenario import ARMS, VARIANTS, Scenario, read_scenario
 from fairlift.simulate.tables import chunk_tables, experiment, whole_tables
-from fairlift.simulate.truth import Tally, costs_of, effects, lost_share, population
+from fairlift.simulate.truth import Tally, costs_of, effects, leaked_share, lost_share, population
 from fairlift.study.clock import moment
 from fairlift.study.contract import contract
 from fairlift.study.files import read_model
@@ -81,7 +81,8 @@ def simulate(folder: str | Path, scenario: str | Path = "demo", seed: int = 1, c
     }
     rollout = settings.rollout_customers or customers
     for name, means in (("population", population(s)), ("sample", tally.means())):
-        truth[name] = effects(means, settings.costs or [], s.window_days, rollout, settings.protected) | lost_share(s)
+        truth[name] = effects(means, settings.costs or [], s.window_days, rollout, settings.protected)
+        truth[name] |= lost_share(s) | leaked_share(s)
     _replace(folder / "truth.json", json.dumps(truth, indent=1, allow_nan=False) + "\n")
     return truth
 
