@@ -19,6 +19,7 @@ from fairlift.method.moments import Moments, Sample
 
 MIN_NONZERO = 50  # below this Hall's interval no longer holds its tails
 INTERVALS = {"hall": "Hall", "welch": "Welch"}
+WATCHED = {"sequence": "confidence sequence", "look": "repeated interval"}  # what replaces them before the end
 ADJUSTMENTS = {"lin": "Lin", "pooled": "pooled CUPED"}
 
 
@@ -29,7 +30,8 @@ class Effect:
     `mean_arm` and `mean_versus` are the metric in each arm (adjusted and weighted where asked), `value` their
     difference, `se` its standard error with `df` degrees of freedom, `low` and `high` the limits at `level`, `p`
     two-sided and below 1 − level exactly when the interval leaves out 0.  `se_arm`, `se_versus` and `covariance` are of
-    the two means; `skew` is the skewness of the difference that Hall's interval corrects for (0 under Welch).
+    the two means; `skew` is the skewness of the difference that Hall's interval corrects for (0 under Welch); `fewest`
+    is how many outcomes other than 0 the arm with fewer of them has (None for a ratio).
     """
 
     metric: Metric
@@ -53,6 +55,7 @@ class Effect:
     covariance: float
     skew: float
     by: tuple[str, ...] = ()
+    fewest: int | None = None
 
     def __str__(self) -> str:
         unit, step = ("share", "points") if isinstance(self.metric, Proportion) else ("", "")
@@ -61,7 +64,7 @@ class Effect:
             (self.versus, number(self.mean_versus, unit), f"SE {number(self.se_versus, step)}", f"n {self.n_versus:,}"),
             ("difference", number(self.value, step, signed=True), f"SE {number(self.se, step)}", _p(self.p)),
         ]
-        how = [INTERVALS[self.interval]]
+        how = [(INTERVALS | WATCHED)[self.interval]]
         how += [ADJUSTMENTS[self.adjust]] if self.adjust else []
         how += ["within " + " × ".join(self.by)] if self.by else []
         head = f"{self.metric}: {self.arm} against {self.versus}"
@@ -186,6 +189,7 @@ def effect(
         covariance=float(common.covariance),
         skew=float(skew),
         by=by,
+        fewest=None if isinstance(metric, Ratio) else min(int(part.nonzero(metric.column).sum()) for part in samples),
     )
 
 
