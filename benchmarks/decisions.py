@@ -58,7 +58,7 @@ def evidence_of(study: Study, units) -> list[Evidence]:
     window = settings.outcome_window_days
     return [
         *quality_evidence(study),
-        *validity_evidence(units, study.plan.weights, covariates, study.contrasts, window),
+        *validity_evidence(units, study.plan.weights, covariates, study.contrasts, window, study.stages),
         *incremental_evidence(study),
         *complaints_evidence(study),
         *fairness_evidence(study.units, settings.protected, window),

@@ -54,21 +54,27 @@ class Reading:
 
 
 def read_kpis(
-    units: pd.DataFrame, kpis: Sequence[Kpi], contrasts: Sequence[tuple[str, str]], alpha: float = 0.05
+    units: pd.DataFrame,
+    kpis: Sequence[Kpi],
+    contrasts: Sequence[tuple[str, str]],
+    alpha: float = 0.05,
+    entry: str | None = None,
 ) -> list[Reading]:
     """Every KPI that the units allow, in every contrast, from one pass over the units.
 
     `units` has one row a randomised unit with a column `arm`; a contrast is (arm, versus).  A KPI whose columns are missing
-    is left out; one that would mislead comes back with its refusal.
+    is left out; one that would mislead comes back with its refusal.  `entry` names the column of the cells within which the
+    arms are compared, where their shares changed (see `fairlift.method.ramp.within_stages`).
     """
     present = [kpi for kpi in kpis if kpi.assessable(units.columns)]
-    found = moments(units, [kpi.metric for kpi in present], arm="arm") if present else None
-    return [_read(found, kpi, arm, versus, alpha) for arm, versus in contrasts for kpi in present]
+    found = moments(units, [kpi.metric for kpi in present], arm="arm", day=entry) if present else None
+    by = ("day",) if entry else ()
+    return [_read(found, kpi, arm, versus, alpha, by) for arm, versus in contrasts for kpi in present]
 
 
-def _read(found: Moments, kpi: Kpi, arm: str, versus: str, alpha: float) -> Reading:
+def _read(found: Moments, kpi: Kpi, arm: str, versus: str, alpha: float, by: tuple[str, ...]) -> Reading:
     try:
-        return Reading(kpi, arm, versus, effect(found, kpi.metric, arm, versus, alpha=alpha))
+        return Reading(kpi, arm, versus, effect(found, kpi.metric, arm, versus, alpha=alpha, by=by))
     except Refusal as refusal:
         return Reading(kpi, arm, versus, None, str(refusal))
 

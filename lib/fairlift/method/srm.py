@@ -11,7 +11,7 @@ from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
-from fairlift.method.moments import Moments
+from fairlift.method.moments import Moments, Sample
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def srm(counts: Mapping[str, int], weights: Mapping[str, float], alpha: float = 
     statistic = float(((observed - n * shares) ** 2 / (n * shares)).sum())
     df = len(arms) - 1
     # one share off by d, the others in proportion, moves the statistic's mean by n d² / (share (1 − share))
-    detectable = math.sqrt(_noncentrality(df, alpha, power) * float((shares * (1 - shares)).max()) / n)
+    detectable = math.sqrt(noncentrality(df, alpha, power) * float((shares * (1 - shares)).max()) / n)
     return Srm(
         counts={arm: int(counts[arm]) for arm in arms},
         expected=dict(zip(arms, (n * shares).tolist(), strict=True)),
@@ -141,13 +141,21 @@ def srm(counts: Mapping[str, int], weights: Mapping[str, float], alpha: float = 
 
 
 def balance(
-    moments: Moments, covariates: Sequence[str], arm: str, versus: str, alpha: float = 0.001, power: float = 0.8
+    moments: Moments,
+    covariates: Sequence[str],
+    arm: str,
+    versus: str,
+    alpha: float = 0.001,
+    power: float = 0.8,
+    by: Sequence[str] = (),
 ) -> Balance:
     """Test whether the arms differed before they were treated: one test over all covariates (Hotelling 1931).
 
     The covariates must have been gathered together, by `Covariates(…)` or as covariates of one metric.  The covariance
     is pooled over both arms, as randomisation makes it the same.  Standardised differences divide by the root mean of
-    the arms' variances.  Raises Refusal when no covariate varies.
+    the arms' variances.  With `by` ("stratum", "day" or both) the arms are compared within each cell and the cells weighed by
+    what they can tell, as is needed when the arms' shares changed; cells that lack an arm tell nothing.  Raises Refusal when no
+    covariate varies.
 
     >>> import pandas as pd
     >>> from fairlift.method import Covariates, moments
@@ -161,9 +169,13 @@ def balance(
         if moments.counts.get(name, 0) < 2:
             raise Refusal(f"balance: arm {name} has fewer than two units, so there is nothing to compare.")
     one, two = moments.arm(arm), moments.arm(versus)
-    gaps = np.array([one.mean(name) - two.mean(name) for name in names])
-    dof = one.n + two.n - 2
-    pooled = np.array([[(one.products(a, b) + two.products(a, b)) / dof for b in names] for a in names])
+    first, second = _cells(moments, by, arm, versus)
+    weights = first.n * second.n / (first.n + second.n)
+    pairs, free = float(weights.sum()), first.n + second.n - 2
+    dof, shares = float(free.sum()), weights / pairs
+    gaps = np.array([(shares * (first.mean(name) - second.mean(name))).sum() for name in names])
+    both = {(a, b): (first.products(a, b) + second.products(a, b)) / free for a in names for b in names}
+    pooled = np.array([[(shares * both[a, b]).sum() for b in names] for a in names])
     spread = np.sqrt(np.diag(pooled))
     size = np.array([max(abs(one.mean(name)), abs(two.mean(name))) for name in names])
     varies = spread > 1e-12 * size
@@ -172,11 +184,10 @@ def balance(
     scale = np.where(varies, spread, np.inf)
     inverse = np.linalg.pinv(pooled / np.outer(scale, scale), rcond=1e-10, hermitian=True)
     rank = int(np.linalg.matrix_rank(pooled / np.outer(scale, scale), tol=1e-10, hermitian=True))
-    pairs = one.n * two.n / (one.n + two.n)
     statistic = float(pairs * (gaps / scale) @ inverse @ (gaps / scale))
     left = dof + 1 - rank
     if left < 1:
-        raise Refusal(f"balance: {int(dof + 2)} units are too few for {rank} covariates.")
+        raise Refusal(f"balance: {int(one.n + two.n)} units are too few for {rank} covariates.")
     halves = [math.sqrt((one.var(name) + two.var(name)) / 2) for name in names]
     return Balance(
         arm=arm,
@@ -188,12 +199,29 @@ def balance(
         df=rank,
         p=float(special.fdtrc(rank, left, statistic * left / (rank * dof))),
         alpha=alpha,
-        detectable=math.sqrt(_noncentrality(rank, alpha, power) / pairs),
+        detectable=math.sqrt(noncentrality(rank, alpha, power) / pairs),
         power=power,
     )
 
 
-def _noncentrality(df: int, alpha: float, power: float) -> float:
+def _cells(moments: Moments, by: Sequence[str], arm: str, versus: str) -> tuple[Sample, Sample]:
+    """Both arms cell by cell: the cells in which both have units, and enough to compare."""
+    by = (by,) if isinstance(by, str) else tuple(by)
+    samples = [moments.by(by, name) for name in (arm, versus)]
+    names = [list(zip(*(sample.values[key] for key in by), strict=True)) or [()] for sample in samples]
+    sizes = [dict(zip(keys, sample.n, strict=True)) for keys, sample in zip(names, samples, strict=True)]
+    shared = {name for name in sizes[0] if name in sizes[1] and sizes[0][name] + sizes[1][name] > 2}
+    if not shared:
+        raise Refusal(f"balance: no cell of {' × '.join(by)} has units of both {arm} and {versus}.")
+    chosen = [[name in shared for name in keys] for keys in names]
+    first, second = (
+        Sample({label: values[here] for label, values in sample.values.items()})
+        for sample, here in zip(samples, chosen, strict=True)
+    )
+    return first, second
+
+
+def noncentrality(df: int, alpha: float, power: float) -> float:
     """How far from the null a chi-squared test must be to reject with probability `power`."""
     return float(special.chndtrinc(special.chdtri(df, alpha), df, 1 - power))
 

@@ -11,6 +11,7 @@ from fairlift.evidence import Evidence
 from fairlift.format import number
 from fairlift.method.metric import Covariates
 from fairlift.method.moments import moments
+from fairlift.method.ramp import Stage, srm_stages, within_stages
 from fairlift.method.srm import balance, srm
 
 ALPHA = 0.001
@@ -24,31 +25,34 @@ def validity_evidence(
     covariates: Sequence[str],
     contrasts: Sequence[tuple[str, str]],
     window_days: int,
+    stages: Sequence[Stage] = (),
 ) -> list[Evidence]:
     """One row for the sample ratio over all arms and one row a contrast for the balance of the covariates.
 
     `units` has one row for everybody assigned, complete or not.  Both tests fail below .001, and pass only if they could
-    have seen a share wrong by two points, or a standardised difference of a tenth.
+    have seen a share wrong by two points, or a standardised difference of a tenth.  With `stages` (of a ramp, as in plan.yml;
+    then `units` needs `enrolled`) sizes are tested within stage, and balance within stage × week of entry.
     """
     window = {"window_start": "day 0", "window_end": f"day {window_days}"}
-    rows = [_ratio_row(units, weights, window)]
+    rows = [_ratio_row(units, weights, window, stages)]
     if covariates:
-        found = moments(units, [Covariates(*covariates)], arm="arm")
-        rows += [_balance_row(found, covariates, arm, versus, window) for arm, versus in contrasts]
+        compared, entry = within_stages(units, stages)
+        found = moments(compared, [Covariates(*covariates)], arm="arm", day=entry)
+        rows += [_balance_row(found, covariates, arm, versus, window, entry) for arm, versus in contrasts]
     return rows
 
 
-def _ratio_row(units: pd.DataFrame, weights: Mapping[str, float], window: dict) -> Evidence:
+def _ratio_row(units: pd.DataFrame, weights: Mapping[str, float], window: dict, stages: Sequence[Stage]) -> Evidence:
     counts = {arm: int((units["arm"] == arm).sum()) for arm in weights}
     row = _row("method.srm.share", "points", SHARE_TOLERANCE, window)
     try:
-        test = srm(counts, weights, ALPHA)
+        test = srm_stages(units, stages, ALPHA) if stages else srm(counts, weights, ALPHA)
     except (Refusal, InputError) as refusal:
         return Evidence(statement=f"Sample ratio: {refusal}", **row)
     worst = max(abs(counts[arm] - test.expected[arm]) / test.n for arm in counts)
     found = "do not fit" if test.failed else "fit"
     return Evidence(
-        statement=f"The sizes of the arms {found} the planned shares (p {number(test.p, 'p')}, {number(test.n, 'count')} customers).",
+        statement=f"The sizes of the arms {found} the planned shares{' of each stage' * bool(stages)} (p {number(test.p, 'p')}, {number(test.n, 'count')} customers).",
         value=worst,
         high=test.detectable,
         p=test.p,
@@ -57,10 +61,12 @@ def _ratio_row(units: pd.DataFrame, weights: Mapping[str, float], window: dict) 
     )
 
 
-def _balance_row(found, covariates: Sequence[str], arm: str, versus: str, window: dict) -> Evidence:
+def _balance_row(
+    found, covariates: Sequence[str], arm: str, versus: str, window: dict, entry: str | None = None
+) -> Evidence:
     row = _row("method.balance.omnibus", "z", BALANCE_TOLERANCE, window) | {"arm": arm, "versus": versus}
     try:
-        test = balance(found, covariates, arm, versus, ALPHA)
+        test = balance(found, covariates, arm, versus, ALPHA, by=("day",) if entry else ())
     except Refusal as refusal:
         return Evidence(statement=f"Balance: {refusal}", **row)
     worst = max(test.differences, key=lambda name: abs(test.differences[name]))

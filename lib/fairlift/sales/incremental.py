@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -15,7 +16,8 @@ from fairlift.method.effect import Effect, effect, lift
 from fairlift.method.interval import fieller
 from fairlift.method.kpi import kpi_evidence, measured, read_kpis
 from fairlift.method.metric import Mean
-from fairlift.method.moments import Moments, moments
+from fairlift.method.moments import Sample, moments
+from fairlift.method.ramp import within_stages
 from fairlift.sales.kpis import KPIS, REVENUE
 from fairlift.study import Study
 from fairlift.study.costs import cost_per_customer
@@ -51,31 +53,42 @@ class Profit:
 
 
 def incremental_profit(
-    units: pd.DataFrame, arm: str, versus: str, fixed: float, per_exposure: float = 0.0, alpha: float = 0.05
+    units: pd.DataFrame,
+    arm: str,
+    versus: str,
+    fixed: float,
+    per_exposure: float = 0.0,
+    alpha: float = 0.05,
+    entry: str | None = None,
 ) -> Profit:
     """Contribution of `arm` minus `versus` per assigned customer, less the costs of personalising the customers of `arm`.
 
     `units` needs `contribution`, and `personalised_exposures` where one exposure costs something.  `arm` bears the costs,
-    `versus` is not personalised and bears none.
+    `versus` is not personalised and bears none.  `entry` names the column of the cells within which the arms are compared,
+    where their shares changed.
     """
-    frame = units[["arm"]].assign(net=units["contribution"], exposure=0.0)
+    frame = units[["arm", entry] if entry else ["arm"]].assign(net=units["contribution"], exposure=0.0)
     if per_exposure:
         frame["exposure"] = per_exposure * units["personalised_exposures"].where(units["arm"] == arm, 0)
         frame["net"] -= frame["exposure"]
     net = Mean("net", covariates=("exposure",))
-    found = moments(frame, [net], arm="arm")
-    seen = effect(found, net, arm, versus, alpha=alpha)
-    cost = fixed + found.arm(arm).mean("exposure")
-    return Profit(seen, fixed, cost, _roi(seen, fixed, cost, found) if cost > 0 else None)
+    found = moments(frame, [net], arm="arm", day=entry)
+    seen = effect(found, net, arm, versus, alpha=alpha, by=("day",) if entry else ())
+    everyone, treated = found.by(seen.by), found.by(seen.by, arm)
+    shares = everyone.n / everyone.n.sum()
+    cost = fixed + float((shares * treated.mean("exposure")).sum())
+    return Profit(seen, fixed, cost, _roi(seen, fixed, cost, treated, shares) if cost > 0 else None)
 
 
-def _roi(seen: Effect, fixed: float, cost: float, found: Moments) -> tuple[float, float, float] | None:
+def _roi(
+    seen: Effect, fixed: float, cost: float, treated: Sample, shares: np.ndarray
+) -> tuple[float, float, float] | None:
     """Profit over cost: a plain division while the cost is fixed, Fieller's interval where it depends on the exposures."""
-    profit, treated = seen.value - fixed, found.arm(seen.arm)
-    se_cost = (treated.var("exposure") / treated.n) ** 0.5
+    profit = seen.value - fixed
+    se_cost = float((shares**2 * treated.var("exposure") / treated.n).sum()) ** 0.5
     if se_cost == 0:
         return profit / cost, (seen.low - fixed) / cost, (seen.high - fixed) / cost
-    covariance = treated.cov("net", "exposure") / treated.n
+    covariance = float((shares**2 * treated.cov("net", "exposure") / treated.n).sum())
     limits = fieller(profit, cost, seen.se, se_cost, covariance, stats.t.isf((1 - seen.level) / 2, seen.df))
     return (profit / cost, *limits) if limits else None
 
@@ -83,7 +96,8 @@ def _roi(seen: Effect, fixed: float, cost: float, found: Moments) -> tuple[float
 def incremental_evidence(study: Study) -> list[Evidence]:
     """Every sales KPI by arm and contrast, incremental profit and ROI where costs are known, and revenue adjusted for the past."""
     settings, alpha = study.settings, study.plan.alpha if study.plan else 0.05
-    readings = read_kpis(study.units, KPIS, study.contrasts, alpha)
+    units, entry = within_stages(study.units, study.stages)
+    readings = read_kpis(units, KPIS, study.contrasts, alpha, entry)
     rows = kpi_evidence(readings, study.targets, settings.outcome_window_days, settings.currency, SOLD)
     rows += adjusted_evidence(study, alpha)
     if "contribution" in study.units and study.costs is not None:
@@ -104,8 +118,9 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
         if _profit_pair(study, arm, versus)
         else {}
     )
+    units, entry = within_stages(study.units, study.stages)
     try:
-        profit = incremental_profit(study.units, arm, versus, fixed, per_exposure, alpha)
+        profit = incremental_profit(units, arm, versus, fixed, per_exposure, alpha, entry)
     except Refusal as refusal:
         return [
             Evidence(
@@ -148,23 +163,24 @@ def adjusted_evidence(study: Study, alpha: float) -> list[Evidence]:
 
     The cap is the plan's, fixed beforehand; a customer's revenue above it counts as the cap.
     """
-    settings, units = study.settings, study.units
-    rows = []
+    settings, rows = study.settings, []
+    units, entry = within_stages(study.units, study.stages)
+    by = ("day",) if entry else ()
     covariates = tuple(name for name in ("pre_revenue",) if name in units)
     metric, capped = Mean(REVENUE.metric.column, covariates), Mean("capped")
     cap = study.plan.cap if study.plan else None
     frame = units if cap is None else units.assign(capped=units["revenue"].clip(upper=cap))
-    found = moments(frame, [metric] if cap is None else [metric, capped], arm="arm")
+    found = moments(frame, [metric] if cap is None else [metric, capped], arm="arm", day=entry)
     for arm, versus in study.contrasts:
         common = _common(study, arm, versus, "sales.incremental", SOLD)
         try:
-            plain = effect(found, metric, arm, versus, alpha=alpha)
+            plain = effect(found, metric, arm, versus, alpha=alpha, by=by)
             rows += _lift_row(plain, alpha, common)
             if covariates:
-                sharp = effect(found, metric, arm, versus, alpha=alpha, adjust="lin", interval="welch")
+                sharp = effect(found, metric, arm, versus, alpha=alpha, adjust="lin", interval="welch", by=by)
                 rows.append(_beside("adjusted", "adjusted for earlier spend", sharp, settings.currency, common))
             if cap is not None:
-                low = effect(found, capped, arm, versus, alpha=alpha)
+                low = effect(found, capped, arm, versus, alpha=alpha, by=by)
                 said = f"capped at {number(cap, 'money', settings.currency)}"
                 rows.append(_beside("capped", said, low, settings.currency, common))
         except Refusal:  # the plain reading already says why

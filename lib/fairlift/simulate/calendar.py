@@ -36,6 +36,17 @@ class Calendar:
         """Average weeks of demand between two times."""
         return np.interp(end, self.knots, self.mass) - np.interp(start, self.knots, self.mass)
 
+    def fading(self, starts: np.ndarray, decay: float) -> np.ndarray:
+        """Average weeks of demand in the window after each of `starts`, weighed by exp(−decay × weeks since the start)."""
+        weighed = []
+        for start in starts:
+            inner = self.knots[(self.knots > start) & (self.knots < start + self.window)]
+            edges = np.concatenate([[start], inner, [start + self.window]])
+            weeks = (edges - start) / WEEK
+            level = self.demand(edges[:-1], edges[1:]) / np.diff(weeks)  # constant between two knots
+            weighed.append(np.dot(level, -np.diff(np.exp(-decay * weeks))) / decay)
+        return np.array(weighed)
+
     def times(self, uniform: np.ndarray) -> np.ndarray:
         """Times drawn in proportion to demand, from uniform numbers."""
         return np.interp(uniform * self.total, self.mass, self.knots).astype(np.int64)

@@ -12,19 +12,23 @@ from functools import cached_property
 
 import numpy as np
 
-from fairlift.simulate.calendar import DAY, Calendar
+from fairlift.simulate.calendar import DAY, WEEK, Calendar
 from fairlift.simulate.people import People, pick
-from fairlift.simulate.scenario import Scenario
+from fairlift.simulate.scenario import TREATMENTS, Scenario
 
 
 @dataclass(frozen=True)
 class Possible:
-    """Possible orders, and their lines in the same order (`starts` is each order's first line, `order` each line's order)."""
+    """Possible orders, and their lines in the same order (`starts` is each order's first line, `order` each line's order).
+
+    `since` is seconds from the customer's assignment.
+    """
 
     owner: np.ndarray
     at: np.ndarray
     mark: np.ndarray
     in_window: np.ndarray
+    since: np.ndarray
     extra: np.ndarray
     redeems: np.ndarray
     channel: np.ndarray
@@ -57,7 +61,12 @@ class Possible:
 
     def kept(self, s: Scenario, treatment: np.ndarray) -> np.ndarray:
         """Which orders are placed under this treatment (one entry an order)."""
-        return self.mark < (s.effect("orders") / s.effect("orders").max())[treatment]
+        share = (s.effect("orders") / s.highest_orders)[treatment]
+        for place, name in enumerate(TREATMENTS):
+            if novelty := s.treatments[name].novelty:
+                left = novelty.extra * np.exp(-novelty.decay / WEEK * np.maximum(self.since, 0))
+                share = share * np.where(treatment == place, 1 + left, 1.0)
+        return self.mark < share
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ def draw_orders(
     s: Scenario, calendar: Calendar, people: People, rng: np.random.Generator, lines: np.random.Generator
 ) -> Possible:
     """Draw every possible order of these customers, from the start of the calendar to its end."""
-    count = rng.poisson(people.rate * s.effect("orders").max() * calendar.total)
+    count = rng.poisson(people.rate * s.highest_orders * calendar.total)
     owner = np.repeat(np.arange(people.n, dtype=np.int32), count)
     n = len(owner)
     at = calendar.times(rng.random(n))
@@ -115,6 +124,7 @@ def draw_orders(
         at=at,
         mark=mark,
         in_window=(since >= 0) & (since < calendar.window),
+        since=since,
         extra=extra,
         redeems=(redeem < basket.redeem) & people.member(s)[owner],
         channel=pick(channel, list(basket.channels.values())),

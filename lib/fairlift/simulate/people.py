@@ -72,19 +72,22 @@ def draw_people(s: Scenario, calendar: Calendar, rng: np.random.Generator, first
     level *= np.exp(sigma * rng.standard_normal(n) - sigma**2 / 2)
     eligible = rng.random(n) < s.offers.eligible
     reached = rng.random(n)
-    arm = np.searchsorted(np.cumsum([s.weights[a] for a in ARMS])[:-1], rng.random(n), side="right").astype(np.int8)
+    drawn = rng.random(n)
     received = np.full((len(ARMS), n), NONE, dtype=np.int8)
     received[ARMS.index("control")][eligible & (reached < s.offers.reach)] = BESTSELLER
     received[ARMS.index("personalised")][eligible & (reached < s.offers.reach * reach_factor(s, codes, n))] = (
         PERSONALISED
     )
     lost = rng.random(n)
+    day = rng.integers(len(calendar.batches), size=n)
+    limits = np.cumsum([[stage.weights[a] for a in ARMS] for stage in s.stages], axis=1)[:, :-1]
+    arm = (drawn[:, None] >= limits[s.stage_of_day[day]]).sum(axis=1).astype(np.int8)
     if s.lost is None:
         lost = np.zeros(n, dtype=bool)
     else:
         quiet = own < gamma.ppf(s.lost.quietest, s.activity.shape) / s.activity.shape
         lost = quiet & (arm == ARMS.index(s.lost.arm)) & (lost < s.lost.share)
-    rate = s.activity.orders_a_week * activity * own
+    rate = s.activity.orders_a_week * activity * own * s.entry_factor[day]
     low, high = np.array([AGES[band] for band in s.values("age_band")]).T[:, codes["age_band"]]
     per_region = s.stores // len(s.values("region")) or 1
     return People(
@@ -95,7 +98,7 @@ def draw_people(s: Scenario, calendar: Calendar, rng: np.random.Generator, first
         eligible=eligible,
         received=received,
         arm=arm,
-        assigned=calendar.batches[rng.integers(len(calendar.batches), size=n)],
+        assigned=calendar.batches[day],
         lost=lost,
         age=rng.integers(low, high + 1),
         household=first + np.maximum.accumulate(np.where(np.append(True, rng.random(n - 1) < 0.6), np.arange(n), 0)),

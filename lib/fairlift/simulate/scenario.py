@@ -87,14 +87,27 @@ class Basket(Model):
     channels: dict[str, Share]
 
 
+class Novelty(Model):
+    """An effect that wears off: orders are multiplied by 1 + `extra` at assignment, and `extra` halves every `half_life_weeks`."""
+
+    extra: NonNegative
+    half_life_weeks: Positive
+
+    @property
+    def decay(self) -> float:
+        """By how much the logarithm of what is left falls in a week."""
+        return float(np.log(2) / self.half_life_weeks)
+
+
 class Treatment(Model):
     """What a customer who gets these offers does; rates of complaints and the like are per 10,000 customers and week.
 
-    `orders` and `browsing` multiply the base rates, `extra_line` is the chance of one more line in the basket, `discounted` the share
+    `orders` and `browsing` multiply the base rates, `novelty` what is left of orders at first, `extra_line` is the chance of one more line in the basket, `discounted` the share
     of lines sold with an offer of `depth`, of which suppliers pay `funded`; `returns` the base chance that a line comes back.
     """
 
     orders: Positive = 1.0
+    novelty: Novelty | None = None
     browsing: Positive = 1.0
     extra_line: Share = 0.0
     discounted: Share = 0.0
@@ -117,6 +130,13 @@ class Slot(Model):
     day: Annotated[int, Field(ge=0, le=6)]
     hour: Annotated[int, Field(ge=0, le=16)]
     channel: Literal["email", "push", "app", "site"]
+
+
+class Stage(Model):
+    """A stage of a ramp: from this day of the enrolment on, customers are drawn into the arms with these shares."""
+
+    from_day: Annotated[int, Field(ge=0)]
+    weights: dict[Literal["personalised", "control", "holdout"], Share]
 
 
 class Less(Model):
@@ -177,6 +197,8 @@ class Scenario(Model):
     settle_days: Annotated[int, Field(ge=1, le=365)]
     timezone: str
     weights: dict[Literal["personalised", "control", "holdout"], Share]
+    ramp: list[Stage] = []
+    entry_activity: list[Positive] = []
     attributes: dict[str, Attribute]
     stores: Annotated[int, Field(ge=1)]
     activity: Activity
@@ -206,6 +228,7 @@ class Scenario(Model):
             if abs(sum(shares.values()) - 1) > 1e-9:
                 wrong.append(f"`{name}` adds up to {sum(shares.values()):.6g}, not 1")
         wrong += [f"`weights` says nothing of {arm}" for arm in ARMS if not self.weights.get(arm)]
+        wrong += self._wrong_ramp()
         wrong += [f"`treatments` says nothing of {name}" for name in TREATMENTS if name not in self.treatments]
         wrong += [
             f"`basket.fulfilment` says nothing of {name}"
@@ -235,6 +258,23 @@ class Scenario(Model):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_ramp(self) -> list[str]:
+        if not self.ramp:
+            return []
+        days, wrong = [stage.from_day for stage in self.ramp], []
+        if days[0] != 0 or days != sorted(set(days)) or days[-1] >= self.enrolment_days:
+            wrong.append("the stages of `ramp` must start on day 0 and follow each other within `enrolment_days`")
+        if self.ramp[-1].weights != self.weights:
+            wrong.append("`weights` must be those of the last stage of `ramp`")
+        for stage in self.ramp:
+            where = f"`ramp` from day {stage.from_day}"
+            if abs(sum(stage.weights.values()) - 1) > 1e-9:
+                wrong.append(f"{where}: the weights add up to {sum(stage.weights.values()):.6g}, not 1")
+            wrong += [f"{where} says nothing of {arm}" for arm in ARMS if not stage.weights.get(arm)]
+            if stage.weights.get("holdout") != self.weights.get("holdout"):
+                wrong.append(f"{where}: the holdout's share changes; in a ramp it must stay as it is")
+        return wrong
 
     def _wrong_shares(self, name: str) -> list[str]:
         attribute = self.attributes[name]
@@ -266,6 +306,35 @@ class Scenario(Model):
     @property
     def as_of(self) -> date:
         return self.ends + timedelta(days=self.settle_days)
+
+    @property
+    def mean_weights(self) -> dict[str, float]:
+        """The share of customers drawn into each arm over all enrolment days."""
+        days = np.bincount(self.stage_of_day) / self.enrolment_days
+        parts = list(zip(days, self.stages, strict=True))
+        return {arm: float(sum(share * stage.weights[arm] for share, stage in parts)) for arm in ARMS}
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages of the ramp; without one, the weights from the first day on."""
+        return self.ramp or [Stage(from_day=0, weights=self.weights)]
+
+    @property
+    def stage_of_day(self) -> np.ndarray:
+        """Which stage of the ramp each enrolment day belongs to; 0 where there is none."""
+        return np.searchsorted([stage.from_day for stage in self.stages[1:]], np.arange(self.enrolment_days), "right")
+
+    @property
+    def entry_factor(self) -> np.ndarray:
+        """By what the orders of customers who enrol on each day are multiplied; the last week's factor holds on."""
+        factors = np.array(self.entry_activity or [1.0])
+        return factors[np.minimum(np.arange(self.enrolment_days) // 7, len(factors) - 1)]
+
+    @property
+    def highest_orders(self) -> float:
+        """The highest multiplier of orders that any treatment ever has."""
+        novelty = np.array([one.extra if one else 0.0 for one in (self.treatments[t].novelty for t in TREATMENTS)])
+        return float((self.effect("orders") * (1 + novelty)).max())
 
     def effect(self, name: str) -> np.ndarray:
         """One parameter of the treatments as an array in the order of `TREATMENTS`."""

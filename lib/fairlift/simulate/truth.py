@@ -4,7 +4,7 @@ Both end in the same shape, `Means`: one number a customer, metric and arm, had 
 are differences of these; a ratio is a ratio of means.  In the population everything has a closed form: given what a customer is
 (a cell of attributes), when she enrols and which treatment she receives, orders are Poisson with a gamma-distributed mean, so that
 
-    expected orders      rate × multiplier × demand in the window
+    expected orders      rate × multiplier × demand in the window   (a multiplier that fades is integrated over it)
     P(at least one)      1 − (1 + expected / shape) ** −shape
     money                expected orders × expected lines × expected price × …   (all drawn independently)
     P(one withdrawal)    1 − exp(−rate × window)
@@ -120,13 +120,18 @@ def _cells(s: Scenario) -> Cells:
 
 def _under(s: Scenario, cells: Cells, treatment: int) -> dict[str, np.ndarray]:
     """Expected values of each cell under one treatment, over the enrolment days."""
-    effect = {name: float(s.effect(name)[treatment]) for name in s.treatments["none"].__class__.model_fields}
+    names = [name for name in s.treatments["none"].__class__.model_fields if name != "novelty"]
+    effect = {name: float(s.effect(name)[treatment]) for name in names}
     when, basket, weeks = calendar(s), s.basket, s.window_weeks
-    demand = when.demand(when.batches, when.batches + when.window)
+    demand = when.demand(when.batches, when.batches + when.window) * s.entry_factor
+    # what is bought in the window, counting the novelty: by how much each week of demand is multiplied on average
+    bought, novelty = demand, s.treatments[TREATMENTS[treatment]].novelty
+    if novelty:
+        bought = demand + novelty.extra * when.fading(when.batches, novelty.decay) * s.entry_factor
     rate = s.activity.orders_a_week * cells.activity * effect["orders"]
-    orders = rate * demand.mean()
+    orders = rate * bought.mean()
     shape = s.activity.shape
-    converted = np.mean([1 - (1 + rate * weeks_of_demand / shape) ** -shape for weeks_of_demand in demand], axis=0)
+    converted = np.mean([1 - (1 + rate * weeks_of_demand / shape) ** -shape for weeks_of_demand in bought], axis=0)
     kinds = list(basket.categories.values())
     share, price, cost, returns = (
         np.array([getattr(kind, name) for kind in kinds]) for name in ("share", "price", "cost", "returns")

@@ -38,6 +38,7 @@ NOTES = {
     "context": "What is not true here lifts the duties that hang on it; what is left out counts as true.",
     "primary": "The one metric the benefit is judged by, and the arms it compares.",
     "weights": "The share of customers drawn into each arm, and how many complete ones the plan waits for.",
+    "stages": "The ramp: from each day on, these shares; the last are the weights above, and the holdout's never changes.",
     "guardrails": "What must not get worse by more than `margin`, in the metric's own unit.",
     "decision_rule": "What follows from which result.",
 }
@@ -156,7 +157,8 @@ def study_yaml(s: Scenario, customers: int) -> str:
 
 def plan_yaml(s: Scenario, customers: int) -> str:
     """plan.yml of a scenario, as text: planned sizes leave room for customers who may not be personalised."""
-    planned = {arm: max(1, int(customers * s.offers.eligible * s.weights[arm] * s.planned_share)) for arm in ARMS}
+    shares = s.mean_weights
+    planned = {arm: max(1, int(customers * s.offers.eligible * shares[arm] * s.planned_share)) for arm in ARMS}
     made = {
         "experiment": experiment(s),
         "hypothesis": "Personal offers raise revenue per customer, against no offers at all.",
@@ -168,6 +170,7 @@ def plan_yaml(s: Scenario, customers: int) -> str:
         },
         "profit_contrast": "against holdout",
         "weights": {arm: s.weights[arm] for arm in ARMS},
+        **({"stages": _stages(s)} if s.ramp else {}),
         "planned_n": planned,
         "ends_at": s.ends,
         "alpha": 0.05,
@@ -178,6 +181,14 @@ def plan_yaml(s: Scenario, customers: int) -> str:
         "# What was decided before any outcome was seen. It is registered by its hash: a change counts as an amendment.",
         made | s.plan,
     )
+
+
+def _stages(s: Scenario) -> list[dict]:
+    """The stages of the ramp as the plan states them."""
+    return [
+        {"from": s.start + timedelta(days=stage.from_day), "weights": {arm: stage.weights[arm] for arm in ARMS}}
+        for stage in s.ramp
+    ]
 
 
 def answers_yaml(s: Scenario) -> str:

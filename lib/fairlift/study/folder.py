@@ -15,7 +15,7 @@ from fairlift.evidence import Target
 from fairlift.study.clock import moment
 from fairlift.study.costs import booked
 from fairlift.study.files import read_model
-from fairlift.study.plan import Plan, Standing, standing
+from fairlift.study.plan import Plan, Stage, Standing, standing
 from fairlift.study.settings import Cost, Settings
 
 
@@ -106,6 +106,11 @@ class Study:
         return [(arm, other) for arm in personalised for other in others]
 
     @property
+    def stages(self) -> list[Stage]:
+        """The stages of the plan's ramp; empty where the arms' shares never change."""
+        return self.plan.stages if self.plan else []
+
+    @property
     def targets(self) -> dict[tuple[str, str, str], Target]:
         """What the plan asks, by (metric, arm, versus); empty without a plan."""
         if not self.plan:
@@ -173,4 +178,7 @@ def _disagreements(settings: Settings, plan: Plan) -> list[Problem]:
         if unknown:
             found = f"`{name}` names the arm {', '.join(unknown)}"
             problems.append(Problem("plan.yml", found, f"remove it; study.yml has: {', '.join(sorted(arms))}"))
+    if plan.stages and plan.stages[0].start > settings.period.start:
+        found = f"the first of the `stages` begins on {plan.stages[0].start}, the experiment on {settings.period.start}"
+        problems.append(Problem("plan.yml", found, "let the first stage begin with the experiment"))
     return problems

@@ -48,8 +48,23 @@ class Guardrail(Model):
         return self.hard_limit if self.hard_limit is not None else 2 * self.margin
 
 
+class Stage(Model):
+    """A stage of a ramp: from this local day on, customers are drawn into the arms with these weights."""
+
+    start: date = Field(alias="from")
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=2)
+
+    def shares(self) -> dict[str, float]:
+        """The weights as fractions of one."""
+        total = sum(self.weights.values())
+        return {arm: weight / total for arm, weight in self.weights.items()}
+
+
 class Plan(Model):
-    """The plan of an experiment, as plan.yml states it."""
+    """The plan of an experiment, as plan.yml states it.
+
+    `weights` are the shares in which customers are drawn into the arms; with `stages` (a ramp) those of the last stage.
+    """
 
     experiment: str
     hypothesis: str
@@ -58,6 +73,7 @@ class Plan(Model):
     profit_contrast: str
     guardrails: list[Guardrail] = []
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=2)
+    stages: list[Stage] = []
     planned_n: dict[str, Annotated[int, Field(gt=0)]]
     ends_at: date
     alpha: Annotated[float, Field(gt=0, le=0.1)] = 0.05
@@ -81,6 +97,27 @@ class Plan(Model):
                 raise ValueError(f"`{name}` says nothing of the arm {', '.join(missing)}")
         return self
 
+    @model_validator(mode="after")
+    def sound_ramp(self) -> Plan:
+        if not self.stages:
+            return self
+        starts = [stage.start for stage in self.stages]
+        if starts != sorted(set(starts)) or starts[-1] > self.ends_at:
+            raise ValueError("`stages` must follow each other, each from a later day, and begin before `ends_at`")
+        if self.stages[-1].weights != self.weights:
+            raise ValueError("`weights` must be those of the last of the `stages`")
+        last = self.stages[-1].shares()
+        for stage in self.stages:
+            shares = stage.shares()
+            if set(shares) != set(last):
+                raise ValueError(f"the stage from {stage.start} names other arms than `weights`")
+            kept = [arm for arm in shares if arm.startswith("holdout")]
+            if any(abs(shares[arm] - last[arm]) > 1e-9 for arm in kept):
+                raise ValueError(
+                    f"in the stage from {stage.start} the holdout's share changes; in a ramp it must stay as it is"
+                )
+        return self
+
     def summary(self) -> str:
         """The plan in a few lines, as a person would say it."""
         pair = self.contrasts[self.primary.contrast]
@@ -91,6 +128,9 @@ class Plan(Model):
             f"Judged by {self.primary.metric}, {pair.arm} against {pair.versus}; profit by {profit.arm} against {profit.versus}.",
             f"Ends on {self.ends_at}, with at least: {sizes}.",
         ]
+        if len(self.stages) > 1:
+            days = ", ".join(str(stage.start) for stage in self.stages)
+            lines.append(f"Ramped up in stages from {days}; arms are compared within stage and week of entry.")
         for guard in self.guardrails:
             pair = self.contrasts[guard.contrast]
             lines.append(f"Must not worsen: {guard.metric} by {guard.margin:g}, {pair.arm} against {pair.versus}.")

@@ -1,0 +1,146 @@
+"""A ramp: when the arms' shares change, customers are compared within stage × week of entry, never all together.
+
+While personalisation is ramped up, its arm fills with whoever enrols late.  If those differ from whoever enrolled early, the
+pooled means compare seasons and not treatments, and may turn the sign (Simpson 1951).  Within one stage and week of entry
+chance alone decides; the cells are combined with fixed weights, their shares of all customers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from fairlift.errors import InputError, Problem, Refusal
+from fairlift.method.srm import Srm, noncentrality
+
+ENTRY = "entry"
+LEAST = 50  # customers of every arm that a cell needs
+
+
+class Stage(Protocol):
+    """What a ramp needs of a stage; those of plan.yml have it.  `start` is its first local day, `weights` the arms' shares."""
+
+    start: date
+    weights: Mapping[str, float]
+
+
+def entry_cells(units: pd.DataFrame, stages: Sequence[Stage], least: int = LEAST) -> pd.Series:
+    """The cell of each unit: its stage and the ISO week in which it enrolled, as text such as "stage 2, week 2026-W27".
+
+    `units` needs `arm` and `enrolled` (a local day); the first stage also holds for whoever enrolled before it.  A cell in
+    which an arm of the stage has fewer than `least` units is joined with the next week of the same stage, the last one with
+    the week before; such a cell is named by its first week.  Where a whole stage lacks an arm its units have no cell (None):
+    nobody there can be compared.  So the cells depend on the sizes of the arms and on no outcome.
+
+    >>> from types import SimpleNamespace
+    >>> stage = SimpleNamespace(start=date(2026, 6, 15), weights={"new": 0.5, "old": 0.5})
+    >>> days = pd.to_datetime(["2026-06-15", "2026-06-16", "2026-06-22", "2026-06-23"]).date
+    >>> entry_cells(pd.DataFrame({"arm": ["new", "old"] * 2, "enrolled": days}), [stage], least=1).unique().tolist()
+    ['stage 1, week 2026-W25', 'stage 1, week 2026-W26']
+    """
+    stage, week = stage_of(units, stages), _weeks(units)
+    named = pd.Series(None, index=units.index, dtype=object)
+    for place, one in enumerate(stages):
+        here = stage == place
+        sizes = pd.crosstab(week[here], units["arm"][here]).reindex(columns=list(one.weights), fill_value=0)
+        cells = _joined(sizes, least)
+        named[here] = week[here].map({name: f"stage {place + 1}, week {cell}" for name, cell in cells.items()})
+    return named.where(named.notna(), None)
+
+
+def within_stages(units: pd.DataFrame, stages: Sequence[Stage], least: int = LEAST) -> tuple[pd.DataFrame, str | None]:
+    """The units with the column that `read_kpis` and the like compare within; without stages the units as they are, and None.
+
+    Units that no cell can hold are left out; their number is the difference in length.  Where none is left, an effect of
+    the rest refuses as it does for any arm without units.
+    """
+    if not stages:
+        return units, None
+    cells = entry_cells(units, stages, least)
+    return units.assign(**{ENTRY: cells})[cells.notna()].reset_index(drop=True), ENTRY
+
+
+def stage_of(units: pd.DataFrame, stages: Sequence[Stage]) -> np.ndarray:
+    """The place of each unit's stage, by the local day on which it enrolled."""
+    starts = pd.to_datetime([stage.start for stage in stages])
+    if not len(starts) or not starts.is_monotonic_increasing or not starts.is_unique:
+        raise InputError(Problem("stages", "they do not follow each other", "give each stage a later first day"))
+    return np.maximum(starts.searchsorted(pd.to_datetime(units["enrolled"]), side="right") - 1, 0)
+
+
+def srm_stages(units: pd.DataFrame, stages: Sequence[Stage], alpha: float = 0.001, power: float = 0.8) -> Srm:
+    """Test the arms' sizes within each stage of a ramp, as one test: the stages' chi-squared statistics and degrees of freedom
+    are added (Fabijan et al. 2019 on why shares that change must not be pooled).
+
+    `units` needs `arm` and `enrolled`.  `expected` are the stages' sums; `detectable` is the smallest error in an arm's share,
+    the same in every stage, that the test would find with probability `power`.  A stage without any unit says nothing and is
+    left out.  Raises Refusal when fewer than five units are expected in an arm of a stage.
+
+    >>> from types import SimpleNamespace
+    >>> stages = [SimpleNamespace(start=date(2026, 6, 15), weights={"new": 0.1, "old": 0.9}),
+    ...           SimpleNamespace(start=date(2026, 6, 22), weights={"new": 0.5, "old": 0.5})]
+    >>> days = pd.to_datetime(["2026-06-15"] * 100 + ["2026-06-22"] * 100).date
+    >>> arms = ["new"] * 10 + ["old"] * 90 + ["new"] * 52 + ["old"] * 48
+    >>> test = srm_stages(pd.DataFrame({"arm": arms, "enrolled": days}), stages)
+    >>> test.df, round(test.statistic, 2), test.failed
+    (2, 0.16, False)
+    """
+    stage, arms = stage_of(units, stages), list(stages[0].weights)
+    unknown = sorted(set(units["arm"]) - set(arms))
+    if unknown:
+        found = f"arm `{', '.join(unknown)}` has units but no planned weight"
+        raise InputError(Problem("sample ratio", found, "state its planned share"))
+    counts = np.array([[((stage == k) & (units["arm"] == arm)).sum() for arm in arms] for k in range(len(stages))])
+    shares = np.array([[one.weights[arm] for arm in arms] for one in stages], dtype=float)
+    there = counts.sum(axis=1) > 0
+    return pooled_srm(arms, counts[there], shares[there], alpha, power)
+
+
+def pooled_srm(arms: Sequence[str], counts: np.ndarray, shares: np.ndarray, alpha: float, power: float) -> Srm:
+    """The sample-ratio test over stages from counts and planned shares, both stage × arm."""
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    expected = counts.sum(axis=1, keepdims=True) * shares
+    if not len(counts) or expected.min() < 5:
+        least = expected.min() if len(counts) else 0
+        raise Refusal(f"sample ratio: {least:.1f} units are expected in an arm of a stage and 5 are needed.")
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    df = counts.shape[0] * (counts.shape[1] - 1)
+    seen = (counts.sum(axis=1, keepdims=True) / (shares * (1 - shares))).sum(axis=0).min()
+    return Srm(
+        counts=dict(zip(arms, counts.sum(axis=0).tolist(), strict=True)),
+        expected=dict(zip(arms, expected.sum(axis=0).tolist(), strict=True)),
+        n=int(counts.sum()),
+        statistic=statistic,
+        df=df,
+        p=float(special.chdtrc(df, statistic)),
+        alpha=alpha,
+        detectable=math.sqrt(noncentrality(df, alpha, power) / seen),
+        power=power,
+    )
+
+
+def _weeks(units: pd.DataFrame) -> pd.Series:
+    """The ISO week of entry as sortable text."""
+    days = pd.to_datetime(units["enrolled"])
+    names = {day: "{}-W{:02}".format(*day.isocalendar()[:2]) for day in days.unique()}
+    return days.map(names)
+
+
+def _joined(sizes: pd.DataFrame, least: int) -> dict[str, str]:
+    """Which cell each week of a stage belongs to; `sizes` has one row a week, in order, and one column an arm."""
+    cells: list[list[str]] = []
+    open_cell, held = [], 0
+    for week, row in sizes.iterrows():
+        open_cell, held = [*open_cell, week], held + row
+        if (held >= least).all():
+            cells.append(open_cell)
+            open_cell, held = [], 0
+    if open_cell and cells:  # the weeks left over are too few for a cell of their own
+        cells[-1] += open_cell
+    return {week: cell[0] for cell in cells for week in cell}
