@@ -63,16 +63,19 @@ class Checked:
         return [f"{name}.{column}" for name, table in self.tables.items() for column in table.columns]
 
 
-def check(study: Study) -> Checked:
+def check(study: Study, assigned: bool = True) -> Checked:
     """Check every table of a study against the contract and against each other; writes nothing.
 
     Problems of severity "error" mean that `prepare` would refuse.  Raises `InputError` only where no connection can be made.
+    With `assigned=False` the assignments are not read: a study that is still being planned has none.
     """
     settings, clock = study.settings, study.settings.clock()
     source = open_source(settings, study.folder)
-    problems = list(source.problems)
+    problems = [problem for problem in source.problems if assigned or problem.where != "assignments"]
     read: dict[str, _Read] = {}
     for name, raw in source.tables.items():
+        if name == "assignments" and not assigned:
+            continue
         try:
             with reading(source, name):
                 table = _Read(raw, contract()[name], source, clock, settings.times_without_zone)

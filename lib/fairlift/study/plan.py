@@ -36,12 +36,16 @@ class Primary(Model):
 
 
 class Guardrail(Model):
-    """A metric that must not get worse by more than `margin` (in the metric's unit); `hard_limit` defaults to twice that."""
+    """A metric that must not get worse by more than `margin` (in the metric's unit); `hard_limit` defaults to twice that.
+
+    `rate` is the share of customers expected without the launch, where the past cannot tell: it is for sizing alone.
+    """
 
     metric: str
     contrast: str
     margin: Annotated[float, Field(gt=0)]
     hard_limit: Annotated[float, Field(gt=0)] | None = None
+    rate: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @property
     def limit(self) -> float:
@@ -72,6 +76,7 @@ class Plan(Model):
     contrasts: dict[str, Contrast] = Field(min_length=1)
     profit_contrast: str
     guardrails: list[Guardrail] = []
+    kpis: list[str] = []
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=2)
     stages: list[Stage] = []
     planned_n: dict[str, Annotated[int, Field(gt=0)]]
