@@ -70,6 +70,18 @@ def test_a_file_may_stand_on_another_beside_it(tmp_path):
     assert s.treatments["none"] == read_scenario("clean-win").treatments["none"]
 
 
+def test_a_ramp_that_moves_the_holdout_or_starts_late_is_refused(tmp_path):
+    ramp = """
+ramp:
+  - {from_day: 3, weights: {personalised: 0.2, control: 0.5, holdout: 0.3}}
+  - {from_day: 9, weights: {personalised: 0.5, control: 0.1, holdout: 0.4}}
+truth:"""
+    text = " ".join(wrong(tmp_path, LOUD.replace("\ntruth:", ramp)))
+    assert "must start on day 0" in text
+    assert "holdout's share changes" in text
+    assert "those of the last stage" in text
+
+
 def test_an_answer_replaces_the_old_one_whole():
     assert set(read_scenario("clean-win").answers["law.dpia.signed"]) == {"status", "who", "when", "evidence"}
 

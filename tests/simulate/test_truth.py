@@ -195,6 +195,60 @@ def test_no_effect_changes_nothing_anybody_buys():
     assert one["exposures"].sum() > 0
 
 
+@pytest.mark.parametrize("name", ["novelty", "ramp-simpson"])
+def test_expected_orders_hold_where_the_effect_fades_or_the_entering_customers_change(name):
+    """Paired over 80,000 customers: a truth that took the multiplier of the first day, or one entry week for all, fails."""
+    s, sums = read_scenario(name), np.zeros((2, 2))
+    means, n = population(s), 0
+    for chunk in chunks(s, 17, 80_000):
+        eligible = chunk.people.eligible
+        one, two = (outcomes(s, chunk, chunk.people.received[place]) for place in (0, 2))
+        n += eligible.sum()
+        for row, metric in enumerate(("orders", "revenue")):
+            for column, values in enumerate((one[metric], one[metric] - two[metric])):
+                expected = means.arms["personalised"][metric] - column * means.arms["holdout"][metric]
+                values = values[eligible]
+                sums[row, column] += values.sum() - expected * len(values)
+    spread = [one["orders"].std(), (one["orders"] - two["orders"])[eligible].std()]
+    assert abs(sums[0] / n / (np.array(spread) / np.sqrt(n))).max() < 4
+    assert abs(sums[1, 1] / n) < 4 * (one["revenue"] - two["revenue"])[eligible].std() / np.sqrt(n)
+    gap = means.arms["personalised"]["orders"] - means.arms["holdout"]["orders"]
+    if name == "novelty":  # the full extra over all eight weeks would be seen at once
+        wrong = s.treatments["personalised"].novelty.extra * s.offers.reach * means.arms["holdout"]["orders"]
+        assert abs(sums[0, 1] / n + gap - wrong) > 20 * spread[1] / np.sqrt(n)
+
+
+def test_a_novelty_fades_by_half_each_half_life():
+    """Extra orders by week after assignment against the integral of the fading factor, over flat demand."""
+    s, extra = read_scenario("novelty"), np.zeros(8)
+    base = np.zeros(8)
+    for chunk in chunks(s, 18, 60_000):
+        week = chunk.possible.since // (7 * 86_400)
+        for treatment, total in ((np.full(chunk.people.n, 2), extra), (np.zeros(chunk.people.n, dtype=int), base)):
+            kept = chunk.possible.kept(s, treatment[chunk.possible.owner]) & (week >= 0) & (week < 8)
+            total += np.bincount(week[kept], minlength=8)
+    decay = np.log(2) / s.treatments["personalised"].novelty.half_life_weeks
+    edges = np.exp(-decay * np.arange(9))
+    expected = 0.6 * -np.diff(edges) / decay
+    se = np.sqrt(extra - base) / base
+    assert (abs((extra - base) / base - expected) < 4 * np.maximum(se, 0.005)).all()
+
+
+def test_a_ramp_draws_each_day_with_its_own_weights_and_moves_nothing_else():
+    s = read_scenario("ramp-simpson")
+    still = s.model_copy(update={"ramp": []})
+    one, two = (next(chunks(which, 9, 20_000)).people for which in (s, still))
+    assert np.array_equal(one.rate, two.rate)
+    assert np.array_equal(one.assigned, two.assigned)
+    assert np.array_equal(one.arm == 2, two.arm == 2)  # the holdout is the same people
+    day = np.searchsorted(calendar(s).batches, one.assigned)
+    for stage, place in zip(s.stages, range(3), strict=True):
+        here = s.stage_of_day[day] == place
+        share = (one.arm[here] == 0).mean()
+        assert abs(share - stage.weights["personalised"]) < 4 * np.sqrt(0.25 / here.sum())
+    assert population(s).arms == population(still).arms
+
+
 @pytest.mark.parametrize("name", scenarios())
 def test_every_scenario_is_true_to_its_formula(name):
     judged = holds(read_scenario(name).truth.formula, truth_of(name))

@@ -9,12 +9,13 @@ population effects have a closed form.  Every scenario is one YAML file under da
 
 from fairlift.simulate.scenario import Scenario, read_scenario, scenarios
 from fairlift.simulate.truth import costs_of, effects, holds, population
-from fairlift.simulate.units import draw_units
+from fairlift.simulate.units import draw_unit_days, draw_units
 from fairlift.simulate.write import simulate
 
 __all__ = [
     "Scenario",
     "costs_of",
+    "draw_unit_days",
     "draw_units",
     "effects",
     "holds",
