@@ -19,6 +19,7 @@ KINDS = ("interval", "test", "exact", "attested")
 DESIGNS = ("randomised", "quasi", "descriptive", "attested")
 VERDICTS = ("pass", "fail", "inconclusive", "reported")
 STATUSES = ("registered", "exploratory")
+VALIDITIES = ("end", "look", "always")
 KEY = ("id", "segment", "arm", "versus", "population", "window_start", "window_end")
 NUMBERS = ("value", "se", "low", "high", "level", "p", "n", "planned_n", "min_n", "threshold", "hard_limit")
 
@@ -31,6 +32,8 @@ class Evidence:
     kind "interval": low and high are the limits at `level`; "test": p against `threshold` (alpha), with `high` the
     smallest deviation detectable at this n and `hard_limit` the tolerated one; "exact": low = high = value, or an exact
     bound; "attested": a person vouches.  Without a threshold the row is only "reported".
+    `validity` says when an interval may be read: "end" (once, at the planned end), "look" (at looks agreed beforehand, this
+    being one of them) or "always".
 
     >>> row = Evidence(id="sales.incremental.revenue", kind="interval", design="randomised", statement="Revenue rose.",
     ...     arm="personalised", versus="holdout", value=.77, low=.48, high=1.05, unit="money", better="up", threshold=0, n=42000)
@@ -65,6 +68,7 @@ class Evidence:
     better: str = "up"
     family: str = ""
     status: str = "exploratory"
+    validity: str = "end"
     notebook: str = ""
     tables: tuple[str, ...] = ()
     data_hash: str = ""
@@ -79,6 +83,7 @@ class Evidence:
                 ("kind", self.kind, KINDS),
                 ("design", self.design, DESIGNS),
                 ("status", self.status, STATUSES),
+                ("validity", self.validity, VALIDITIES),
                 ("better", self.better, ("up", "down")),
             )
             if got not in allowed
@@ -159,6 +164,23 @@ class Target:
         """
         side = -1 if better == "up" else 1
         return side * self.margin + 0.0, None if self.limit is None else side * self.limit
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one comparison may be read at this moment, as the plan fixed it.
+
+    `validity` is "look" or "always".  `planned_n` counts both arms.  For "look": `seen` are the complete customers in both
+    arms at every look so far, the present one last, `looks` how many there will have been, `spending` how alpha is spread
+    over them.  For "always": `burn_in` is the size of the smaller arm before which nothing is read, None for the default.
+    """
+
+    validity: str
+    planned_n: int
+    seen: tuple[int, ...] = ()
+    looks: int = 1
+    spending: str = "obrien_fleming"
+    burn_in: int | None = None
 
 
 def suppress(row: Evidence, minimum: int) -> Evidence:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fairlift.errors import Refusal
-from fairlift.evidence import Evidence, Target
+from fairlift.evidence import Evidence, Look, Target
 from fairlift.format import estimate, number
 from fairlift.method.effect import Effect, effect
+from fairlift.method.looks import at_look
 from fairlift.method.metric import Metric
 from fairlift.method.moments import Moments, moments
+from fairlift.method.sequence import BURN_IN, sequence
 
 
 @dataclass(frozen=True)
@@ -59,24 +61,46 @@ def read_kpis(
     contrasts: Sequence[tuple[str, str]],
     alpha: float = 0.05,
     entry: str | None = None,
+    looks: Mapping[tuple[str, str], Look] | None = None,
 ) -> list[Reading]:
     """Every KPI that the units allow, in every contrast, from one pass over the units.
 
     `units` has one row a randomised unit with a column `arm`; a contrast is (arm, versus).  A KPI whose columns are missing
     is left out; one that would mislead comes back with its refusal.  `entry` names the column of the cells within which the
-    arms are compared, where their shares changed (see `fairlift.method.ramp.within_stages`).
+    arms are compared, where their shares changed (see `fairlift.method.ramp.within_stages`).  `looks` says of a contrast how
+    the plan lets it be read before the end; one that it does not name is read once.
     """
     present = [kpi for kpi in kpis if kpi.assessable(units.columns)]
     found = moments(units, [kpi.metric for kpi in present], arm="arm", day=entry) if present else None
     by = ("day",) if entry else ()
-    return [_read(found, kpi, arm, versus, alpha, by) for arm, versus in contrasts for kpi in present]
+    looks = looks or {}
+    return [
+        _read(found, kpi, arm, versus, alpha, by, looks.get((arm, versus)))
+        for arm, versus in contrasts
+        for kpi in present
+    ]
 
 
-def _read(found: Moments, kpi: Kpi, arm: str, versus: str, alpha: float, by: tuple[str, ...]) -> Reading:
+def _read(
+    found: Moments, kpi: Kpi, arm: str, versus: str, alpha: float, by: tuple[str, ...], look: Look | None
+) -> Reading:
     try:
-        return Reading(kpi, arm, versus, effect(found, kpi.metric, arm, versus, alpha=alpha, by=by))
+        seen = effect(found, kpi.metric, arm, versus, alpha=alpha, by=by)
+        return Reading(kpi, arm, versus, as_planned(seen, look))
     except Refusal as refusal:
         return Reading(kpi, arm, versus, None, str(refusal))
+
+
+def as_planned(seen: Effect, look: Look | None) -> Effect:
+    """The effect with the interval that the plan allows at this moment: the sequence's, the present look's, or its own.
+
+    Raises Refusal before the burn-in of a sequence, and where a look has no alpha.
+    """
+    if look is None:
+        return seen
+    if look.validity == "always":
+        return sequence(seen, look.planned_n, burn_in=look.burn_in or BURN_IN)
+    return at_look(seen, look.seen, look.planned_n, looks=look.looks, spending=look.spending)
 
 
 def kpi_evidence(
@@ -137,6 +161,7 @@ def measured(seen: Effect) -> dict:
         "level": seen.level,
         "p": seen.p,
         "n": seen.n_arm + seen.n_versus,
+        "validity": {"sequence": "always", "look": "look"}.get(seen.interval, "end"),
     }
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from scipy import optimize, special
@@ -289,7 +290,7 @@ def _nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _increasing(fractions: Sequence[float]) -> tuple[float, ...]:
     found = tuple(float(t) for t in fractions)
-    if not found or found[0] <= 0 or any(b <= a for a, b in zip(found, found[1:], strict=False)):
+    if not found or found[0] <= 0 or any(b <= a for a, b in pairwise(found)):
         shown = ", ".join(f"{t:g}" for t in found) or "nothing"
         raise InputError(Problem("looks", f"they are at {shown}", "give increasing amounts above 0, one a look"))
     return found

@@ -13,6 +13,6 @@ def complaints_evidence(study: Study) -> list[Evidence]:
     """Every risk KPI the study's tables allow, per customer assigned, later opt-outs included."""
     alpha = study.plan.alpha if study.plan else 0.05
     units, entry = within_stages(study.units, study.stages)
-    readings = read_kpis(units, KPIS, study.contrasts, alpha, entry)
+    readings = read_kpis(units, KPIS, study.contrasts, alpha, entry, study.looks)
     tables = ("assignments", "complaints", "consents", "privacy_requests")
     return kpi_evidence(readings, study.targets, study.settings.outcome_window_days, study.settings.currency, tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
 from fairlift.method.effect import Effect, effect, lift
 from fairlift.method.interval import fieller
-from fairlift.method.kpi import kpi_evidence, measured, read_kpis
+from fairlift.method.kpi import as_planned, kpi_evidence, measured, read_kpis
 from fairlift.method.metric import Mean
 from fairlift.method.moments import Sample, moments
 from fairlift.method.ramp import within_stages
@@ -97,7 +97,7 @@ def incremental_evidence(study: Study) -> list[Evidence]:
     """Every sales KPI by arm and contrast, incremental profit and ROI where costs are known, and revenue adjusted for the past."""
     settings, alpha = study.settings, study.plan.alpha if study.plan else 0.05
     units, entry = within_stages(study.units, study.stages)
-    readings = read_kpis(units, KPIS, study.contrasts, alpha, entry)
+    readings = read_kpis(units, KPIS, study.contrasts, alpha, entry, study.looks)
     rows = kpi_evidence(readings, study.targets, settings.outcome_window_days, settings.currency, SOLD)
     rows += adjusted_evidence(study, alpha)
     if "contribution" in study.units and study.costs is not None:
@@ -121,6 +121,7 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
     units, entry = within_stages(study.units, study.stages)
     try:
         profit = incremental_profit(units, arm, versus, fixed, per_exposure, alpha, entry)
+        profit = replace(profit, effect=as_planned(profit.effect, study.looks.get((arm, versus))))
     except Refusal as refusal:
         return [
             Evidence(
@@ -142,6 +143,7 @@ def profit_evidence(study: Study, arm: str, versus: str, alpha: float) -> list[E
             low=profit.low,
             high=profit.high,
             se=profit.effect.se,
+            validity=measured(profit.effect)["validity"],
             **size,
             **gate,
             **common,
@@ -178,9 +180,11 @@ def adjusted_evidence(study: Study, alpha: float) -> list[Evidence]:
             rows += _lift_row(plain, alpha, common)
             if covariates:
                 sharp = effect(found, metric, arm, versus, alpha=alpha, adjust="lin", interval="welch", by=by)
+                sharp = as_planned(sharp, study.looks.get((arm, versus)))
                 rows.append(_beside("adjusted", "adjusted for earlier spend", sharp, settings.currency, common))
             if cap is not None:
                 low = effect(found, capped, arm, versus, alpha=alpha, by=by)
+                low = as_planned(low, study.looks.get((arm, versus)))
                 said = f"capped at {number(cap, 'money', settings.currency)}"
                 rows.append(_beside("capped", said, low, settings.currency, common))
         except Refusal:  # the plain reading already says why

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from fairlift.errors import InputError, Problem
-from fairlift.evidence import Target
-from fairlift.study.clock import moment
+from fairlift.evidence import Look, Target
+from fairlift.study.clock import moment, stamp
 from fairlift.study.costs import booked
 from fairlift.study.files import read_model
 from fairlift.study.plan import Plan, Stage, Standing, standing
@@ -44,7 +44,12 @@ class Study:
         `customers` is how many the retailer has; by default those in `units`.
         """
         study = cls(Path("."), settings, plan)
-        mart = {"customers": customers or len(units), "source_rows": {"assignments": len(units)}, "set_aside": []}
+        mart = {
+            "as_of": stamp(settings.clock()),
+            "customers": customers or len(units),
+            "source_rows": {"assignments": len(units)},
+            "set_aside": [],
+        }
         study.__dict__.update(
             mart=mart, units=units[units["complete"]].reset_index(drop=True), standing=standing, truth={}
         )
@@ -123,6 +128,34 @@ class Study:
         pair = plan.contrasts[plan.primary.contrast]
         found[plan.primary.metric, pair.arm, pair.versus] = Target("primary", planned_n=plan.planned(pair))
         return found
+
+    @cached_property
+    def looks(self) -> dict[tuple[str, str], Look]:
+        """How each of the plan's comparisons may be read as of the study's clock, by (arm, versus).
+
+        Empty where intervals hold at the end alone: without a plan, where the plan looks once, and on a day between its looks.
+        """
+        plan = self.plan
+        if plan is None or plan.validity == "end":
+            return {}
+        pairs = {(c.arm, c.versus): plan.planned(c) for c in plan.contrasts.values()}
+        if plan.validity == "always":
+            return {pair: Look("always", planned, burn_in=plan.burn_in) for pair, planned in pairs.items()}
+        today = self.clock().astimezone(self.settings.zone()).date()
+        final = self.clock() >= plan.end_of(self.settings.timezone)
+        if not final and today not in plan.look_days:
+            return {}
+        return {pair: self._look(pair, planned, final) for pair, planned in pairs.items()}
+
+    def _look(self, pair: tuple[str, str], planned: int, final: bool) -> Look:
+        """The present look: its customers, and those of the looks before, by the day their window was complete."""
+        units = self.units[self.units["arm"].isin(pair)]
+        due = pd.to_datetime(units["enrolled"]) + timedelta(days=self.settings.outcome_window_days)
+        today = self.clock().astimezone(self.settings.zone()).date()
+        before = [int((due <= pd.Timestamp(day)).sum()) for day in self.plan.look_days if day < today]
+        seen = tuple(sorted({n for n in before if 0 < n < len(units)})) + (len(units),)
+        looks = len(seen) if final else len(seen) + sum(day > today for day in self.plan.look_days) + 1
+        return Look("look", planned, seen, looks, self.plan.spending or "obrien_fleming")
 
     @cached_property
     def standing(self) -> Standing:

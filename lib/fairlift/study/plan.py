@@ -10,11 +10,11 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fairlift.errors import InputError, Problem
 from fairlift.format import number
-from fairlift.study.clock import stamp
+from fairlift.study.clock import moment, stamp
 from fairlift.study.files import Model
 
 REGISTER = "registrations.jsonl"
@@ -83,7 +83,9 @@ class Plan(Model):
     ends_at: date
     alpha: Annotated[float, Field(gt=0, le=0.1)] = 0.05
     power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
-    looks: list[Literal["end"]] = ["end"]
+    looks: list[date | Literal["end", "always"]] = ["end"]
+    spending: Literal["obrien_fleming", "pocock"] | None = None
+    burn_in: Annotated[int, Field(ge=2)] | None = None
     adjust: Literal["none", "lin"] = "none"
     cap: Annotated[float, Field(gt=0)] | None = None
     decision_rule: str
@@ -101,6 +103,46 @@ class Plan(Model):
             if missing:
                 raise ValueError(f"`{name}` says nothing of the arm {', '.join(missing)}")
         return self
+
+    @field_validator("looks", mode="before")
+    @classmethod
+    def known_looks(cls, given: object) -> object:
+        wrong = (
+            [look for look in given if look not in ("end", "always") and not _is_day(look)]
+            if isinstance(given, list)
+            else [given]
+        )
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]!r} is no look; write days such as 2026-07-20 with `end` after them, or `always` alone"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def sound_looks(self) -> Plan:
+        days = self.look_days
+        if "always" in self.looks:
+            if len(self.looks) > 1:
+                raise ValueError("`looks: [always]` stands alone: who may look at any time needs no other look")
+        elif not self.looks or self.looks[-1] != "end" or self.looks.count("end") > 1:
+            raise ValueError("the last of the `looks` must be `end`, and only the last")
+        if days != sorted(set(days)) or (days and days[-1] >= self.ends_at):
+            raise ValueError("the days of `looks` must follow each other and lie before `ends_at`")
+        if self.spending and not days:
+            raise ValueError("`spending` belongs to looks on days before the end; leave it out, or add days to `looks`")
+        if self.burn_in and self.validity != "always":
+            raise ValueError("`burn_in` belongs to `looks: [always]`; leave it out")
+        return self
+
+    @property
+    def look_days(self) -> list[date]:
+        """The days before the end on which results may be read."""
+        return [look for look in self.looks if isinstance(look, date)]
+
+    @property
+    def validity(self) -> str:
+        """When intervals must hold: at the "end" alone, at every "look", or "always"."""
+        return "always" if "always" in self.looks else "look" if self.look_days else "end"
 
     @model_validator(mode="after")
     def sound_ramp(self) -> Plan:
@@ -133,6 +175,7 @@ class Plan(Model):
             f"Judged by {self.primary.metric}, {pair.arm} against {pair.versus}; profit by {profit.arm} against {profit.versus}.",
             f"Ends on {self.ends_at}, with at least: {sizes}.",
         ]
+        lines.append(self._said_of_looks())
         if len(self.stages) > 1:
             days = ", ".join(str(stage.start) for stage in self.stages)
             lines.append(f"Ramped up in stages from {days}; arms are compared within stage and week of entry.")
@@ -141,9 +184,33 @@ class Plan(Model):
             lines.append(f"Must not worsen: {guard.metric} by {guard.margin:g}, {pair.arm} against {pair.versus}.")
         return "\n".join([*lines, f"Rule: {self.decision_rule}"])
 
+    def _said_of_looks(self) -> str:
+        if self.validity == "end":
+            return "Results are read once, at the end."
+        if self.validity == "always":
+            least = f" from {number(self.burn_in, 'count')} customers in the smaller arm on" if self.burn_in else ""
+            return f"Results may be read on any day{least}, by a confidence sequence over customers with a complete window."
+        days = ", ".join(map(str, self.look_days))
+        spread = {"obrien_fleming": "O'Brien and Fleming", "pocock": "Pocock"}[self.spending or "obrien_fleming"]
+        return f"Results are read on {days} and at the end, and on no other day; alpha is spread as by {spread}."
+
+    def end_of(self, timezone: str) -> datetime:
+        """The moment at which the registered end is reached: the end of that local day."""
+        return moment(self.ends_at, timezone, end_of_day=True).replace(microsecond=0)
+
     def planned(self, pair: Contrast) -> int:
         """How many customers the plan wants in the two arms of a contrast together."""
         return self.planned_n[pair.arm] + self.planned_n[pair.versus]
+
+
+def _is_day(look: object) -> bool:
+    if isinstance(look, str):
+        try:
+            date.fromisoformat(look)
+        except ValueError:
+            return False
+        return True
+    return isinstance(look, date) and not isinstance(look, datetime)
 
 
 @dataclass(frozen=True)
