@@ -142,3 +142,43 @@ def test_targets_come_from_the_plan(study):
     assert (target.role, target.margin, target.limit, target.planned_n) == ("guardrail", 0.002, 0.004, 1000)
     assert opened.targets["sales.incremental.revenue", "personalised", "holdout"].role == "primary"
     assert opened.contrasts == [("personalised", "holdout")]
+
+
+RAMP = """\
+stages:
+  - {from: 2026-01-05, weights: {personalised: 0.2, control: 0.6, holdout: 0.2}}
+  - {from: 2026-01-19, weights: {personalised: 0.7, control: 0.1, holdout: 0.2}}
+"""
+RAMPED = PLAN.replace(
+    "weights: {personalised: 0.8, holdout: 0.2}", "weights: {personalised: 0.7, control: 0.1, holdout: 0.2}"
+)
+
+
+def test_a_ramp_is_read_in_stages(study):
+    (study / "plan.yml").write_text(RAMPED + RAMP)
+    (study / "study.yml").write_text(STUDY.replace("holdout: [none]", "holdout: [none], control: [best]"))
+    stages = open_study(study).stages
+    assert [str(stage.start) for stage in stages] == ["2026-01-05", "2026-01-19"]
+    assert "stage and week of entry" in open_study(study).plan.summary()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("2026-01-19", "2026-01-05", "follow each other"),
+        ("2026-01-19", "2026-04-05", "before `ends_at`"),
+        ("control: 0.6, holdout: 0.2", "control: 0.5, holdout: 0.3", "holdout's share changes"),
+        ("control: 0.6, ", "", "other arms"),
+        ("personalised: 0.7, control: 0.1", "personalised: 0.6, control: 0.2", "those of the last"),
+        ("2026-01-05", "2026-01-12", "begins on 2026-01-12, the experiment on 2026-01-05"),
+    ],
+)
+def test_a_ramp_that_cannot_be_read_is_refused(study, old, new, said):
+    (study / "plan.yml").write_text(RAMPED + RAMP.replace(old, new))
+    (study / "study.yml").write_text(STUDY.replace("holdout: [none]", "holdout: [none], control: [best]"))
+    with pytest.raises(InputError, match=said):
+        open_study(study)
+
+
+def test_without_a_ramp_there_are_no_stages(study):
+    assert open_study(study).stages == []
