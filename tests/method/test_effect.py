@@ -14,6 +14,7 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from fairlift.errors import InputError, Refusal
 from fairlift.method import Mean, Proportion, Ratio, default_interval, effect, lift, moments
+from fairlift.method.effect import above, capped
 
 REVENUE = Mean("revenue", covariates=("history",))
 BOUGHT = Proportion("bought")
@@ -144,7 +145,8 @@ def test_adjustment_narrows_by_the_correlation():
     assert (lin.se / plain.se) ** 2 == pytest.approx(1 - np.corrcoef(rows["x"], rows["y"])[0, 1] ** 2, rel=0.01)
 
 
-def test_hall_uses_the_skew_of_the_adjusted_outcome(rows):
+def test_hall_uses_the_skew_of_the_adjusted_outcome():
+    rows = retail(8000)
     got = moments(rows, REVENUE, "arm")
     adjusted = effect(got, REVENUE, "new", "control", adjust="pooled")
     pooled = got.arm("new", "control")
@@ -171,11 +173,11 @@ def test_hall_is_the_published_transformation(gathered):
     for limit, side in ((got.low, 1), (got.high, -1)):
         t = (got.value - limit) / got.se
         cubic = t + got.skew * t**2 / 3 + got.skew**2 * t**3 / 27 + got.skew / 6
-        assert cubic == pytest.approx(side * stats.t.isf(0.025, got.df), rel=1e-9)
+        assert cubic == pytest.approx(side * stats.t.isf(0.025, got.df_limits), rel=1e-9)
 
 
 def test_hall_without_skew_is_welch():
-    rows = pd.DataFrame({"arm": ["a", "b"] * 100, "y": np.tile([1.0, 2.0, 3.0, 4.0], 50)})
+    rows = pd.DataFrame({"arm": ["a", "b"] * 500, "y": np.tile([1.0, 2.0, 3.0, 4.0], 250)})
     got = moments(rows, Mean("y"), "arm")
     hall, welch = (effect(got, Mean("y"), "a", "b", interval=how) for how in ("hall", "welch"))
     assert hall.skew == pytest.approx(0, abs=1e-12)
@@ -191,9 +193,9 @@ def test_hall_without_skew_is_welch():
     st.booleans(),
 )
 def test_p_is_below_alpha_exactly_when_the_interval_leaves_out_zero(interval, alpha, gap, spread, flip):
-    skewed = np.exp(spread * stats.norm.ppf((np.arange(120) + 0.5) / 120))
+    skewed = np.exp(spread * stats.norm.ppf((np.arange(240) + 0.5) / 240))
     other = skewed[::2] + gap * skewed.std() / 3
-    rows = pd.DataFrame({"arm": ["a"] * 120 + ["b"] * 60, "y": np.concatenate([skewed, other])})
+    rows = pd.DataFrame({"arm": ["a"] * 240 + ["b"] * 120, "y": np.concatenate([skewed, other])})
     names = ("b", "a") if flip else ("a", "b")
     got = effect(moments(rows, Mean("y"), "arm"), Mean("y"), *names, interval=interval, alpha=alpha)
     assert got.low <= got.value <= got.high or interval == "hall"
@@ -348,11 +350,31 @@ def few_buyers(control, new=500):
 def test_hall_needs_buyers_in_both_arms():
     spend = Mean("spend")
     for names in (("n", "c"), ("c", "n")):
-        with pytest.raises(Refusal, match="c has 49 units with a value other than 0 and 50 are needed"):
-            effect(few_buyers(49), spend, *names)
-    assert effect(few_buyers(50), spend, "n", "c").interval == "hall"
-    assert effect(few_buyers(49), spend, "n", "c", min_nonzero=49).n_versus == 10_000
-    assert effect(few_buyers(49), spend, "n", "c", interval="welch").interval == "welch"
+        with pytest.raises(Refusal, match="c has 99 units with a value other than 0 and 100 are needed"):
+            effect(few_buyers(99), spend, *names)
+    assert effect(few_buyers(100), spend, "n", "c").interval == "hall"
+    assert effect(few_buyers(99), spend, "n", "c", min_nonzero=99).n_versus == 10_000
+    assert effect(few_buyers(99), spend, "n", "c", interval="welch").interval == "welch"
+
+
+def test_with_few_buyers_the_variance_has_few_degrees_of_freedom():
+    spend = Mean("spend")
+    widths = {}
+    for buyers in (100, 499, 500):
+        got = effect(few_buyers(buyers, new=2_000), spend, "n", "c")
+        plain = [stats.t.isf(0.025, df) for df in (got.df_limits, got.df)]
+        widths[buyers] = (got.fewest, got.df_limits, round(plain[0] / plain[1], 3))
+    assert widths[100] == (100, 25.0, 1.051)
+    assert widths[499] == (499, 499 / 4, 1.010)
+    assert widths[500][2] == 1.0
+    assert effect(few_buyers(120), spend, "n", "c", interval="welch").df_limits > 5_000
+
+
+def test_above_is_the_interval_turned_round(gathered):
+    got = effect(gathered, REVENUE, "new", "control")
+    assert above(got, got.low) == pytest.approx(0.025, rel=1e-9)
+    assert above(got, got.high) == pytest.approx(0.975, rel=1e-9)
+    assert 2 * min(above(got, 0), 1 - above(got, 0)) == pytest.approx(got.p, rel=1e-9)
 
 
 @pytest.mark.parametrize("interval", ["hall", "welch"])
@@ -416,3 +438,64 @@ def test_reads_well(gathered):
     assert last.endswith("(Hall, Lin, within stratum)")
     assert "points" in str(effect(gathered, BOUGHT, "new", "control"))
     assert "(Fieller)" in str(lift(effect(gathered, REVENUE, "new", "control")))
+
+
+# --- a cap ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def spenders():
+    """A thousand ordinary customers an arm, and in one arm two who spend very much."""
+    draws = np.random.default_rng(8)
+    ordinary = draws.gamma(2, 10, 2000)
+    rows = pd.DataFrame({"arm": np.repeat(["new", "old"], 1000), "spend": ordinary, "before": draws.normal(size=2000)})
+    rows.loc[:1, "spend"] = 5_000.0
+    return rows
+
+
+def test_the_cap_is_read_beside_and_not_instead(spenders):
+    both = capped(spenders, Mean("spend"), 200.0, "arm", "new", "old", interval="welch")
+    clipped = spenders.assign(spend=spenders["spend"].clip(upper=200))
+    for seen, rows in ((both.uncapped, spenders), (both.capped, clipped)):
+        peer = effect(moments(rows, Mean("spend"), "arm"), Mean("spend"), "new", "old", interval="welch")
+        assert (seen.value, seen.low, seen.high) == pytest.approx((peer.value, peer.low, peer.high), rel=1e-12)
+    assert both.above == {"new": 2 / 1000, "old": 0.0}
+    assert both.agree
+    assert "no cap" in str(both) and "capped at 200" in str(both) and "agree" in str(both)
+
+
+def test_a_few_customers_who_make_the_result_are_seen(spenders):
+    """Everybody else lost a little; two customers turn the loss into a gain."""
+    lost = spenders.assign(spend=spenders["spend"].where(spenders["arm"] == "old", spenders["spend"] - 3))
+    both = capped(lost, Mean("spend", "before"), 200.0, "arm", "new", "old", interval="welch", adjust="lin")
+    assert both.uncapped.value > 0 > both.capped.high
+    assert not both.agree
+    assert "disagree" in str(both)
+
+
+def test_a_cap_on_a_table_of_a_database(spenders):
+    import ibis
+    import pyarrow as pa
+
+    frame, table = (
+        capped(rows, Mean("spend"), 200.0, "arm", "new", "old")
+        for rows in (spenders, ibis.memtable(pa.Table.from_pandas(spenders)))
+    )
+    assert table.capped.low == pytest.approx(frame.capped.low, rel=1e-12)
+    assert table.above == pytest.approx(frame.above)
+
+
+@pytest.mark.parametrize(
+    ("metric", "cap"),
+    [(Mean("spend"), 0.0), (Mean("spend"), math.nan), (Mean("spend"), math.inf), (Proportion("y"), 9.0)],
+)
+def test_what_cannot_be_capped(spenders, metric, cap):
+    with pytest.raises(InputError):
+        capped(spenders, metric, cap, "arm", "new", "old")
+
+
+def test_a_cap_that_caps_nobody_or_everybody(spenders):
+    idle = capped(spenders, Mean("spend"), 1e6, "arm", "new", "old")
+    assert (idle.capped.low, idle.capped.high) == (idle.uncapped.low, idle.uncapped.high)
+    with pytest.raises(Refusal, match="nothing to compare"):
+        capped(spenders, Mean("spend"), 1e-9, "arm", "new", "old")
