@@ -12,7 +12,7 @@ from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
 from fairlift.format import interval as between
-from fairlift.method.effect import INTERVALS, MIN_NONZERO, Effect, effect
+from fairlift.method.effect import INTERVALS, MIN_NONZERO, Effect, _transformed, effect
 from fairlift.method.interval import wilson
 from fairlift.method.metric import Mean
 from fairlift.method.moments import Moments, Sample, moments
@@ -157,14 +157,17 @@ def cace(
     pairs = [_pair(sample, outcome, reached) for sample in (one, two)]
     spread = sum(pair.second[2] for pair in pairs)
     f = float(first**2 / spread) if spread > 0 else (math.inf if first else 0.0)
-    _refuse_weak(outcome, reached, one, two, arm, versus, f, max(min_f, float(special.stdtrit(itt.df, alpha / 2)) ** 2))
+    _refuse_weak(
+        outcome, reached, one, two, arm, versus, f, max(min_f, float(special.stdtrit(itt.df_limits, alpha / 2)) ** 2)
+    )
     top, bottom = itt.value, leak + (1 - leak) * first
 
     def tested(beta: float) -> tuple[float, float]:
         slope = beta * (1 - leak)
         parts = [pair.variance(slope) for pair in pairs]
         third = pairs[0].third_cumulant(slope) - pairs[1].third_cumulant(slope) if interval == "hall" else 0.0
-        return transformed(top - beta * bottom, parts, [pair.n for pair in pairs], third)
+        t, df = transformed(top - beta * bottom, parts, [pair.n for pair in pairs], third)
+        return t, min(df, itt.df_limits)  # fewer where buyers are few
 
     value = float(top / bottom)
     se = float(math.sqrt(sum(pair.variance(value * (1 - leak)) for pair in pairs)) / bottom)
@@ -201,7 +204,7 @@ def transformed(gap: float, variances: Sequence[float], n: Sequence[float], thir
     variance = sum(variances)
     df = variance**2 / sum(part**2 / (size - 1) for part, size in zip(variances, n, strict=True))
     t, skew = gap / math.sqrt(variance), third / variance**1.5
-    return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6, df
+    return _transformed(t, skew), df
 
 
 def inverted(

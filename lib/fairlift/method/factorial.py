@@ -14,7 +14,7 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
-from fairlift.method.effect import INTERVALS, MIN_NONZERO, _studentised, default_interval
+from fairlift.method.effect import INTERVALS, MIN_NONZERO, _df_limits, _studentised, _transformed, default_interval
 from fairlift.method.interval import holm
 from fairlift.method.metric import Mean, Metric, Proportion
 from fairlift.method.moments import Moments, moments
@@ -60,7 +60,8 @@ class Factorial:
 
     `main` is each channel's effect averaged over the others in `shares`; `alone` its effect with all others off;
     `interactions` what two channels together bring beyond the sum of the two; `total` is all on against all off,
-    `summed` the sum of `alone`, and `overlap` total − summed, below 0 where channels take sales from each other.
+    `summed` the sum of `alone`, and `overlap` total − summed, below 0 where channels take sales from each
+    other (None with a single channel).
     """
 
     metric: Metric
@@ -72,7 +73,7 @@ class Factorial:
     interactions: tuple[Contrast, ...]
     total: Contrast
     summed: Contrast
-    overlap: Contrast
+    overlap: Contrast | None
     omnibus: Omnibus | None
     cells: _Cells
 
@@ -86,7 +87,9 @@ class Factorial:
 
     def __str__(self) -> str:
         step = "points" if isinstance(self.metric, Proportion) else ""
-        rows = [(one.name, one) for one in (*self.main, *self.interactions, self.total, self.summed, self.overlap)]
+        rows = [
+            (one.name, one) for one in (*self.main, *self.interactions, self.total, self.summed, self.overlap) if one
+        ]
         width = max(len(name) for name, _ in rows)
         lines = [f"{self.metric}: {len(self.factors)} channels, {number(self.cells.n.sum(), 'count')} units"]
         for name, one in rows:
@@ -198,7 +201,7 @@ def factorial(
     interval = interval or default_interval(metric)
     shares = dict.fromkeys(factors, 0.5) | dict(shares or {})
     _check(metric, factors, shares, interval, alpha)
-    cells = _cells(gathered, metric, factors, min_nonzero if interval == "hall" else 0)
+    cells = _cells(gathered, metric, factors, min_nonzero)
 
     def read(name: str, weights: np.ndarray) -> Contrast:
         return _contrast(cells, name, weights, interval, 1 - alpha)
@@ -222,7 +225,7 @@ def factorial(
         interactions=mixed,
         total=read("all on", total),
         summed=read("sum of each alone", summed),
-        overlap=read("overlap", total - summed),
+        overlap=read("overlap", total - summed) if len(factors) > 1 else None,
         omnibus=_omnibus(cells, factors),
         cells=cells,
     )
@@ -232,7 +235,8 @@ def channel_evidence(found: Factorial, unit: str, window_days: int, currency: st
     """A factorial experiment as evidence: one row a channel, pair, total and overlap; reported, without a threshold."""
     rows = [("main", one.name, "on", "off", one) for one in found.main]
     rows += [("interaction", one.name, "both", "sum", one) for one in found.interactions]
-    rows += [("total", "all", "all on", "all off", found.total), ("overlap", "all", "all on", "sum", found.overlap)]
+    rows += [("total", "all", "all on", "all off", found.total)]
+    rows += [("overlap", "all", "all on", "sum", found.overlap)] if found.overlap else []
     return [
         Evidence(
             id=f"method.channels.{kind}",
@@ -326,7 +330,13 @@ def _cells(gathered: Moments, metric: Metric, factors: tuple[str, ...], least: i
 def _contrast(cells: _Cells, name: str, weights: np.ndarray, interval: str, level: float) -> Contrast:
     used = np.abs(weights) > 1e-12
     c, v, n = weights[used], cells.variance[used], cells.n[used]
-    _refuse_few(cells, name, weights)
+    buyers = _fewest(cells, weights)
+    if interval == "hall" and buyers < cells.least:
+        raise Refusal(
+            f"{name}: its combinations have the weight of {number(math.floor(buyers), 'count')} customers with a value "
+            f"other than 0 and {cells.least} are needed, because below that the interval of a skewed mean misses too "
+            "often; collect more units, or analyse fewer channels together."
+        )
     variance = float(c**2 @ v)
     value = float(c @ cells.mean[used])
     if variance <= (1e-12 * np.abs(cells.mean[used]).max()) ** 2:
@@ -334,32 +344,28 @@ def _contrast(cells: _Cells, name: str, weights: np.ndarray, interval: str, leve
     se = math.sqrt(variance)
     df = float(variance**2 / ((c**2 * v) ** 2 / (n - 1)).sum())
     skew = float(c**3 @ cells.third[used]) / se**3 if interval == "hall" else 0.0
-    quantile, t = -float(special.stdtrit(df, (1 - level) / 2)), value / se
-    corrected = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+    df_limits = _df_limits(df, buyers) if interval == "hall" else df
+    quantile = -float(special.stdtrit(df_limits, (1 - level) / 2))
     return Contrast(
         name=name,
         value=value,
         se=se,
         df=df,
-        low=value - se * _studentised(quantile, skew),
-        high=value - se * _studentised(-quantile, skew),
+        low=float(value - se * _studentised(quantile, skew)),
+        high=float(value - se * _studentised(-quantile, skew)),
         level=level,
-        p=float(2 * special.stdtr(df, -abs(corrected))),
+        p=float(2 * special.stdtr(df_limits, -abs(_transformed(value / se, skew)))),
         n=int(n.sum()),
     )
 
 
-def _refuse_few(cells: _Cells, name: str, weights: np.ndarray) -> None:
-    """Refuse a skewed mean where one side of a contrast rests on too few buyers, counted as its weights use them."""
+def _fewest(cells: _Cells, weights: np.ndarray) -> float:
+    """How many units with a value other than 0 the weaker side of a contrast rests on, counted as its weights use them."""
+    found = []
     for side in (weights > 1e-12, weights < -1e-12):
         w, buyers = np.abs(weights[side]), cells.nonzero[side]
-        effective = 0.0 if (buyers == 0).any() else w.sum() ** 2 / (w**2 / np.maximum(buyers, 1)).sum()
-        if effective < cells.least:
-            raise Refusal(
-                f"{name}: its combinations have the weight of {number(math.floor(effective), 'count')} customers with a "
-                f"value other than 0 and {cells.least} are needed, because below that the interval of a skewed mean "
-                "misses too often; collect more units, or analyse fewer channels together."
-            )
+        found.append(w.sum() ** 2 / (w**2 / buyers).sum() if (buyers > 0).all() else 0.0)
+    return float(min(found))
 
 
 def _family(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
@@ -373,11 +379,15 @@ def _omnibus(cells: _Cells, factors: Sequence[str]) -> Omnibus | None:
     chosen = [group for size in range(2, len(factors) + 1) for group in combinations(factors, size)]
     if not chosen or (cells.variance <= 0).any():
         return None
-    rows = np.array([_effect_of(group, factors, half) for group in chosen])
+    return _welch_james(cells, np.array([_effect_of(group, factors, half) for group in chosen]))
+
+
+def _welch_james(cells: _Cells, rows: np.ndarray) -> Omnibus:
+    """The test that every row's weighted sum of cell means is 0, each cell with its own variance."""
     spread = rows * np.sqrt(cells.variance)
     inverse = np.linalg.pinv(spread @ spread.T)
     gap = rows @ cells.mean
-    wald, r = float(gap @ inverse @ gap), len(chosen)
+    wald, r = float(gap @ inverse @ gap), len(rows)
     lever = np.einsum("ij,ik,kj->j", spread, inverse, spread)  # how much of each cell's variance the test uses
     a = float((lever**2 / (cells.n - 1)).sum())
     statistic = wald / (r + 2 * a - 6 * a / (r + 2))

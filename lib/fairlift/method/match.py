@@ -169,7 +169,8 @@ def correct(observed: Effect, match: MatchRate, alpha: float = 0.05) -> Correcte
 
     def tested(delta: float) -> tuple[float, float]:
         parts = [observed.se**2, delta**2 * variance_m]
-        return transformed(observed.value - delta * m, parts, [observed.df + 1, match.audited], third)
+        t, df = transformed(observed.value - delta * m, parts, [observed.df + 1, match.audited], third)
+        return t, min(df, observed.df_limits)  # fewer where buyers are few
 
     low, high = inverted(tested, value, se, alpha)
     return Corrected(observed, value, low, high, 1 - alpha, worst_low, worst_high)
@@ -183,7 +184,7 @@ def bounds(observed: Effect, match: MatchRate, alpha: float = 0.05) -> tuple[flo
     that within an arm matching does not depend on what a customer spends.
     """
     _same_arms(observed, match)
-    quantile = -float(special.stdtrit(observed.df, alpha / 4))
+    quantile = -float(special.stdtrit(observed.df_limits, alpha / 4))
     limits = []
     for name in (observed.arm, observed.versus):
         rate, _, _, n = match.arms[name]
