@@ -15,7 +15,29 @@ from fairlift.method.moments import Moments, Sample
 
 
 @dataclass(frozen=True)
-class Srm:
+class _Test:
+    """What both tests have: `detectable` is the smallest fault that one of `power` would find at this n."""
+
+    statistic: float
+    df: int
+    p: float
+    alpha: float
+    detectable: float
+    power: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether the arms differ from what was planned by more than chance allows."""
+        return self.p < self.alpha
+
+    def _said(self, fault: str, none: str, found: str) -> str:
+        p = number(self.p, "p")
+        against = f"{p if p.startswith('<') else '= ' + p} against {self.alpha:g}"
+        return f"  p {against}: {fault if self.failed else none}; detects {found} in {self.power:.0%} of cases"
+
+
+@dataclass(frozen=True)
+class Srm(_Test):
     """A sample-ratio test.
 
     `detectable` is the smallest error in an arm's share (a fraction of all units) that the test would find with
@@ -25,28 +47,17 @@ class Srm:
     counts: dict[str, int]
     expected: dict[str, float]
     n: int
-    statistic: float
-    df: int
-    p: float
-    alpha: float
-    detectable: float
-    power: float
-
-    @property
-    def failed(self) -> bool:
-        """Whether the shares differ from the plan by more than chance allows."""
-        return self.p < self.alpha
 
     def __str__(self) -> str:
         width = max(map(len, self.counts))
         rows = [f"  {arm:<{width}}  {n:>12,}  planned {self.expected[arm]:>14,.1f}" for arm, n in self.counts.items()]
-        verdict = "the shares are not as planned" if self.failed else "no mismatch found"
-        found = f"detects a share wrong by {number(self.detectable, 'points')} in {self.power:.0%} of cases"
-        return "\n".join(["sample ratio", *rows, f"  p {_against(self.p, self.alpha)}: {verdict}; {found}"])
+        found = f"a share wrong by {number(self.detectable, 'points')}"
+        said = self._said("the shares are not as planned", "no mismatch found", found)
+        return "\n".join(["sample ratio", *rows, said])
 
 
 @dataclass(frozen=True)
-class Balance:
+class Balance(_Test):
     """A balance test: one p-value over all covariates, and each one's standardised difference.
 
     `detectable` is the smallest standardised difference of a single covariate that the test would find with probability
@@ -56,25 +67,13 @@ class Balance:
     arm: str
     versus: str
     differences: dict[str, float]
-    statistic: float
-    df: int
-    p: float
-    alpha: float
-    detectable: float
-    power: float
-
-    @property
-    def failed(self) -> bool:
-        """Whether the arms differ beforehand by more than chance allows."""
-        return self.p < self.alpha
 
     def __str__(self) -> str:
         width = max(map(len, self.differences))
         rows = [f"  {name:<{width}}  {number(smd, 'z', signed=True):>8}" for name, smd in self.differences.items()]
-        verdict = "the arms differed beforehand" if self.failed else "no imbalance found"
-        found = f"detects a standardised difference of {number(self.detectable, 'z')} in {self.power:.0%} of cases"
-        head = f"balance of {self.arm} and {self.versus}: standardised differences"
-        return "\n".join([head, *rows, f"  p {_against(self.p, self.alpha)}: {verdict}; {found}"])
+        found = f"a standardised difference of {number(self.detectable, 'z')}"
+        said = self._said("the arms differed beforehand", "no imbalance found", found)
+        return "\n".join([f"balance of {self.arm} and {self.versus}: standardised differences", *rows, said])
 
 
 def srm(counts: Mapping[str, int], weights: Mapping[str, float], alpha: float = 0.001, power: float = 0.8) -> Srm:
@@ -224,8 +223,3 @@ def _cells(moments: Moments, by: Sequence[str], arm: str, versus: str) -> tuple[
 def noncentrality(df: int, alpha: float, power: float) -> float:
     """How far from the null a chi-squared test must be to reject with probability `power`."""
     return float(special.chndtrinc(special.chdtri(df, alpha), df, 1 - power))
-
-
-def _against(p: float, alpha: float) -> str:
-    text = number(p, "p")
-    return f"{text if text.startswith('<') else '= ' + text} against {alpha:g}"
