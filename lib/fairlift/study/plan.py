@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from fairlift.errors import InputError, Problem
 from fairlift.format import number
 from fairlift.study.clock import moment, stamp
+from fairlift.study.contract import contract
 from fairlift.study.files import Model
 
 REGISTER = "registrations.jsonl"
@@ -64,6 +65,42 @@ class Stage(Model):
         return {arm: weight / total for arm, weight in self.weights.items()}
 
 
+Word = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class UniversalHoldout(Model):
+    """Who is held out of every experiment and channel: a share of all customers (or households), by a salt of its own."""
+
+    share: Fraction
+    salt: Word
+    cluster: Literal["household_id", "store_id"] | None = None
+
+
+class Assignment(Model):
+    """How customers are drawn into the arms: by a salted hash, within strata, by cluster, the universal holdout first.
+
+    `namespace` is the experiment's name unless stated; `factors` switch channels on for a share of whoever is not held out.
+    """
+
+    salt: Word
+    namespace: Word | None = None
+    holdout: UniversalHoldout | None = None
+    strata: list[str] = []
+    cluster: Literal["household_id", "store_id"] | None = None
+    factors: dict[Word, Fraction] = {}
+
+    @field_validator("strata")
+    @classmethod
+    def known_strata(cls, value: list[str]) -> list[str]:
+        columns = contract()["customers"].columns
+        allowed = [name for name, column in columns.items() if column.type in ("category", "boolean")] + ["store_id"]
+        unknown = sorted(set(value) - set(allowed))
+        if unknown:
+            raise ValueError(f"unknown column {', '.join(unknown)}; strata can be: {', '.join(allowed)}")
+        return value
+
+
 class Plan(Model):
     """The plan of an experiment, as plan.yml states it.
 
@@ -79,6 +116,7 @@ class Plan(Model):
     kpis: list[str] = []
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=2)
     stages: list[Stage] = []
+    assignment: Assignment | None = None
     planned_n: dict[str, Annotated[int, Field(gt=0)]]
     ends_at: date
     alpha: Annotated[float, Field(gt=0, le=0.1)] = 0.05
