@@ -170,9 +170,9 @@ class Target:
 class Look:
     """How one comparison may be read at this moment, as the plan fixed it.
 
-    `validity` is "look" or "always".  `planned_n` counts both arms.  For "look": `seen` are the complete customers in both
-    arms at every look so far, the present one last, `looks` how many there will have been, `spending` how alpha is spread
-    over them.  For "always": `burn_in` is the size of the smaller arm before which nothing is read, None for the default.
+    `validity` is "look" or "always".  `planned_n` counts both arms, as does `seen`: the complete customers at every look so
+    far, the present one last.  For "look": `looks` is how many there will have been, `spending` how alpha is spread over
+    them.  For "always": `burn_in` is the size of the smaller arm before which nothing is read, None for the default.
     """
 
     validity: str

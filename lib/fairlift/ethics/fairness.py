@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fairlift.evidence import Evidence
+from fairlift.evidence import Evidence, Look
 from fairlift.format import estimate, number
 from fairlift.method.interval import newcombe
+from fairlift.method.kpi import stricter
 
 TOLERANCE = 0.05
 MIN_N = 200
@@ -41,10 +42,17 @@ def exposure_gaps(units: pd.DataFrame, attributes: Sequence[str], alpha: float =
 
 
 def fairness_evidence(
-    units: pd.DataFrame, attributes: Sequence[str], window_days: int, tolerance: float = TOLERANCE
+    units: pd.DataFrame,
+    attributes: Sequence[str],
+    window_days: int,
+    tolerance: float = TOLERANCE,
+    look: Look | None = None,
 ) -> list[Evidence]:
-    """One row a group: its gap against `-tolerance`; groups under `MIN_N` customers stay inconclusive."""
-    gaps = exposure_gaps(units, [name for name in attributes if name in units])
+    """One row a group: its gap against `-tolerance`; groups under `MIN_N` customers stay inconclusive.
+
+    `look` says how the plan lets results be read before the end; the intervals are then as wide as that asks.
+    """
+    gaps = exposure_gaps(units, [name for name in attributes if name in units], stricter(look))
     return [
         Evidence(
             id="ethics.fairness.exposure",
@@ -71,6 +79,7 @@ def fairness_evidence(
             hard_limit=-2 * tolerance,
             better="up",
             family="fairness",
+            validity=look.validity if look else "end",
             tables=("customers", "exposures"),
         )
         for row in gaps.itertuples()

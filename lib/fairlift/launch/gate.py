@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from fairlift.checklist.answers import Answer, State
 from fairlift.checklist.items import Catalogue, Item
 from fairlift.errors import InputError, Problem, nearest
-from fairlift.evidence import Evidence, Target
+from fairlift.evidence import VALIDITIES, Evidence, Target
 from fairlift.launch.decision import CONDITIONS, GO, KINDS, NO_GO, Condition, Decision, Manifest, Reason
 from fairlift.launch.judge import (
     EXPIRED,
@@ -30,7 +30,7 @@ from fairlift.launch.judge import (
     need_of,
     survivors,
 )
-from fairlift.study.clock import moment, stamp
+from fairlift.study.clock import stamp
 from fairlift.study.plan import Contrast, Guardrail, Plan, Standing
 from fairlift.study.settings import Settings
 
@@ -259,6 +259,7 @@ class _Gate:
             planned_n=self.plan.planned(pair) if pair else None,
             min_n=rule.min_n,
             final=self.final,
+            admits=self._admits(causal=pair is not None),
             level=1 - min(1 - LEVEL, self.plan.alpha) if self.plan and pair else LEVEL,
             currency=self.settings.currency,
         )
@@ -296,8 +297,34 @@ class _Gate:
             return 0.0
         if self.manifest.measured is None:
             return math.inf
-        end = moment(self.plan.ends_at, self.settings.timezone, end_of_day=True).replace(microsecond=0)
-        return (end - self.manifest.measured) / timedelta(weeks=1)
+        return (self.plan.end_of(self.settings.timezone) - self.manifest.measured) / timedelta(weeks=1)
+
+    def _admits(self, causal: bool) -> tuple[str, ...]:
+        """Which intervals count at this moment: those for which the plan registered when they are read.
+
+        At the end a fixed interval counts where the plan looks once, and always for what compares no arms.
+        """
+        if self.plan is None:
+            return VALIDITIES
+        rule = self.plan.validity
+        if self.final:
+            return VALIDITIES if rule == "end" or not causal else (rule,)
+        if self.manifest.measured is None or rule == "end":
+            return ()
+        return (rule,) if rule == "always" or self._measured_day in self.plan.look_days else ()
+
+    @property
+    def _measured_day(self) -> date:
+        return self.manifest.measured.astimezone(self.settings.zone()).date()
+
+    @property
+    def weeks_to_reading(self) -> float:
+        """How long until the plan lets results be read again: its next look, or the registered end."""
+        if self.plan is None or self.manifest.measured is None:
+            return 0.0
+        coming = [day for day in self.plan.look_days if day > self._measured_day]
+        until_look = (coming[0] - self._measured_day).days / 7 if coming else math.inf
+        return max(0.0, min(until_look, self.weeks_left))
 
     # what it means
 
@@ -332,8 +359,8 @@ class _Gate:
         """What would settle all the inconclusive rows: the largest need, and none if one cannot be computed."""
         window = self.settings.outcome_window_days / 7
         power = self.plan.power if self.plan else 0.8
-        left = self.weeks_left if math.isfinite(self.weeks_left) else 0.0
-        needs = [need_of(judged, power, self._enrolled_weeks(), window, max(left, 0.0)) for judged in found]
+        left = self.weeks_to_reading
+        needs = [need_of(judged, power, self._enrolled_weeks(), window, left) for judged in found]
         needs = [need for need in needs if need]
         unknown = next((need for need in needs if need.customers is None), None)
         return unknown or max(needs, key=lambda need: need.customers, default=None)

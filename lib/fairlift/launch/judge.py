@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import NormalDist
 
-from fairlift.evidence import Evidence
+from fairlift.evidence import VALIDITIES, Evidence
 from fairlift.format import UNITS, estimate, number
 from fairlift.study.clock import moment
 
@@ -23,7 +23,8 @@ WORST_FIRST = (FAIL, STALE, EXPIRED, MISSING, INCONCLUSIVE, PASS)
 class Ask:
     """What is asked of a row: kind, origin, size, and the threshold with where it comes from.
 
-    `causal` asks for a registered and randomised comparison; `final` says whether a fixed-horizon interval may be read yet.
+    `causal` asks for a registered and randomised comparison; `final` says whether the registered end is reached, and `admits`
+    which intervals the plan lets count at this moment: before the end a fixed one never does.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Ask:
     planned_n: int | None = None
     min_n: int | None = None
     final: bool = True
+    admits: tuple[str, ...] = VALIDITIES
     level: float = LEVEL
     currency: str = "EUR"
 
@@ -138,9 +140,10 @@ def _interval(row: Evidence, ask: Ask) -> Judged:
         )
     if row.value is None or row.low is None or row.high is None:
         return _judged(row, ask, INCONCLUSIVE, "no number was computed")
-    if row.kind == "interval" and not ask.final:
-        return _judged(row, ask, INCONCLUSIVE, "read before the registered end, so it does not count yet")
-    if ask.planned_n and (row.n or 0) < ask.planned_n:
+    if _waits(row, ask):
+        return _judged(row, ask, INCONCLUSIVE, _why_waits(ask))
+    short = bool(ask.planned_n) and (row.n or 0) < ask.planned_n
+    if short and "end" in ask.admits:  # looks pay for their size with width, a fixed interval with the planned number
         return _judged(row, ask, INCONCLUSIVE, _size(row, ask))
     better = ask.better or row.better
     asked = replace(row, threshold=ask.threshold, better=better, min_n=None)
@@ -148,8 +151,21 @@ def _interval(row: Evidence, ask: Ask) -> Judged:
     state = asked.verdict
     if state == PASS and not inside:
         state = INCONCLUSIVE
-    conditional = state == INCONCLUSIVE and inside and _clears(row, ask, better)
+    conditional = state == INCONCLUSIVE and inside and not short and _clears(row, ask, better)
     return _judged(row, ask, state, _size(row, ask), conditional)
+
+
+def _waits(row: Evidence, ask: Ask) -> bool:
+    """Whether the row's interval may not be read at this moment."""
+    return row.kind == "interval" and row.validity not in ask.admits
+
+
+def _why_waits(ask: Ask) -> str:
+    if "look" in ask.admits:
+        return "its interval is not that of the looks the plan registered, so it does not count"
+    if "always" in ask.admits:
+        return "its interval is not the confidence sequence that the plan registered, so it does not count"
+    return "read before the registered end, so it does not count yet"
 
 
 def _clears(row: Evidence, ask: Ask, better: str) -> bool:
@@ -196,8 +212,8 @@ def _harm_p(judged: Judged) -> float | None:
 
 
 def _se(row: Evidence) -> float | None:
-    """The row's standard error, or the one its interval implies."""
-    if row.se is not None:
+    """The row's standard error, or the one its interval implies, as it must where the interval pays for several looks."""
+    if row.se is not None and row.validity == "end":
         return row.se
     if row.low is None or row.high is None or math.isinf(row.low) or math.isinf(row.high):
         return None
@@ -209,27 +225,34 @@ def need_of(
 ) -> Need | None:
     """What would settle an inconclusive row at the plan's power, from its spread, its value and its threshold.
 
-    `enrolled_weeks` is how long it took to reach the row's n; `weeks_left` until the registered end.
+    `enrolled_weeks` is how long it took to reach the row's n; `weeks_left` until the plan lets results be read again: the next
+    look, or the registered end.
     """
     row, ask = judged.row, judged.ask
     if judged.state != INCONCLUSIVE or row is None or ask is None:
         return None
     if not row.n:
-        return Need(None, None, f"{UNKNOWN}: there is no number yet")
-    short = max((ask.planned_n or 0) - row.n, (ask.min_n or 0) - row.n, 0)
-    early = row.kind == "interval" and not ask.final
+        return Need(
+            None, weeks_left if row.kind == "interval" and weeks_left else None, f"{UNKNOWN}: there is no number yet"
+        )
+    planned, few = max((ask.planned_n or 0) - row.n, 0), max((ask.min_n or 0) - row.n, 0)
+    early = _waits(row, ask)
+    short = max(planned if early or "end" in ask.admits else 0, few)
     if short or early:
         return Need(short, max(weeks_left if early else 0.0, _weeks(short, row.n, enrolled_weeks, window_weeks) or 0.0))
     if row.kind == "test":
         ratio = (row.high / ask.hard_limit) ** 2 if row.high is not None and ask.hard_limit else None
     else:
         ratio = _ratio(row, ask, power)
+    if ratio is None and planned:  # read before the planned number: that comes first
+        return Need(planned, max(weeks_left, _weeks(planned, row.n, enrolled_weeks, window_weeks) or 0.0))
     if ratio is None:
         return Need(
             None, None, "how many customers more it needs cannot be computed: what was seen is on the wrong side"
         )
     more = max(1, math.ceil(row.n * ratio) - row.n)
-    return Need(more, _weeks(more, row.n, enrolled_weeks, window_weeks))
+    weeks = _weeks(more, row.n, enrolled_weeks, window_weeks)
+    return Need(more, max(weeks, weeks_left) if weeks is not None and row.validity == "look" else weeks)
 
 
 def _ratio(row: Evidence, ask: Ask, power: float) -> float | None:

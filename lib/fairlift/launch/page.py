@@ -112,7 +112,7 @@ def explain(study: Study, decision: Decision, rows: Sequence[Evidence], signed: 
     gaps = tuple(_gap(study, reason) for reason in _by_weight(decision.reasons))
     return PageOne(
         headline=decision.decision + (f", because {KINDS[decision.kind]}" if decision.kind else ""),
-        effect=_effect(study, decision, rows, comparable, a_year, extra, customers),
+        effect=_effect(study, decision, rows, comparable, a_year, extra, customers, seen),
         profit_a_year=a_year,
         extra_per_10k=extra,
         holdout=_holdout(study, seen, scale),
@@ -128,7 +128,7 @@ def explain(study: Study, decision: Decision, rows: Sequence[Evidence], signed: 
 _HARMS = {"customers who complained": "risk.complaints.rate", "customers who opted out": "risk.optout.rate"}
 
 
-def _effect(study, decision, rows, comparable, a_year, extra, customers) -> Section:
+def _effect(study, decision, rows, comparable, a_year, extra, customers, seen) -> Section:
     title, currency, days = (
         "What personalisation did (the effect, apart from the decision)",
         study.settings.currency,
@@ -154,6 +154,10 @@ def _effect(study, decision, rows, comparable, a_year, extra, customers) -> Sect
     for name, found in extra.items():
         text = found.text("per_10k", currency) if found else NOT_ASSESSED
         lines.append(f"Extra {name}, because of personalisation: {text}.")
+    if seen is not None and seen.validity != "end":
+        lines.append(
+            "When results may be read was fixed beforehand, and the ranges are wide enough for every such reading."
+        )
     if any(r.item == "method.plan.registered" and r.state != "pass" for r in decision.items):
         lines.append("The plan was not fixed before these results were there: read them as a hint and not as proof.")
     return Section(title, tuple(lines))

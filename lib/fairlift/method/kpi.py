@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import pandas as pd
 
@@ -11,10 +12,10 @@ from fairlift.errors import Refusal
 from fairlift.evidence import Evidence, Look, Target
 from fairlift.format import estimate, number
 from fairlift.method.effect import Effect, effect
-from fairlift.method.looks import at_look
+from fairlift.method.looks import at_look, boundary_at
 from fairlift.method.metric import Metric
 from fairlift.method.moments import Moments, moments
-from fairlift.method.sequence import BURN_IN, sequence
+from fairlift.method.sequence import BURN_IN, multiple, sequence
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,21 @@ def as_planned(seen: Effect, look: Look | None) -> Effect:
     if look.validity == "always":
         return sequence(seen, look.planned_n, burn_in=look.burn_in or BURN_IN)
     return at_look(seen, look.seen, look.planned_n, looks=look.looks, spending=look.spending)
+
+
+def stricter(look: Look | None, alpha: float = 0.05) -> float:
+    """The alpha whose fixed interval is as wide as the one that the plan allows at this moment.
+
+    >>> round(stricter(Look("always", planned_n=10_000, seen=(10_000,))), 4)
+    0.0024
+    """
+    if look is None:
+        return alpha
+    if look.validity == "always":
+        reach = multiple(look.seen[-1], look.planned_n, alpha)
+    else:
+        reach = boundary_at(look.seen, look.planned_n, look.looks, alpha, look.spending)
+    return max(2 * NormalDist().cdf(-reach), 1e-12)
 
 
 def kpi_evidence(

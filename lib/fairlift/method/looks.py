@@ -193,7 +193,7 @@ def at_look(
             "the last planned one, or plan a new experiment."
         )
     counts = _increasing(seen)
-    reach = _boundary(counts, planned_n, len(seen) == looks, spending, alpha, rho)
+    reach = boundary_at(counts, planned_n, looks, alpha, spending, rho)
     if math.isinf(reach):
         raise Refusal(
             f"{effect.metric}: at {number(counts[-1] / planned_n, 'share')} of the planned units this look has no alpha to "
@@ -212,6 +212,22 @@ def at_look(
         p=_repeated_p(z, reach, counts, planned_n, len(seen) == looks, spending, alpha, rho),
         interval="look",
     )
+
+
+def boundary_at(
+    seen: Sequence[int],
+    planned_n: int,
+    looks: int,
+    alpha: float = 0.05,
+    spending: str = "obrien_fleming",
+    rho: float = 3.0,
+) -> float:
+    """The z that the present look must reach, from the complete units at each look so far; infinite where none suffices.
+
+    >>> round(boundary_at([4_000, 9_000, 18_000], 20_000, looks=3), 3)
+    1.964
+    """
+    return _boundary(_increasing(seen), planned_n, len(seen) == looks, spending, alpha, rho)
 
 
 def _normal(t: float, df: float) -> float:

@@ -140,7 +140,11 @@ class Study:
             return {}
         pairs = {(c.arm, c.versus): plan.planned(c) for c in plan.contrasts.values()}
         if plan.validity == "always":
-            return {pair: Look("always", planned, burn_in=plan.burn_in) for pair, planned in pairs.items()}
+            arms = self.units["arm"]
+            return {
+                pair: Look("always", planned, (int(arms.isin(pair).sum()),), burn_in=plan.burn_in)
+                for pair, planned in pairs.items()
+            }
         today = self.clock().astimezone(self.settings.zone()).date()
         final = self.clock() >= plan.end_of(self.settings.timezone)
         if not final and today not in plan.look_days:
@@ -153,7 +157,7 @@ class Study:
         due = pd.to_datetime(units["enrolled"]) + timedelta(days=self.settings.outcome_window_days)
         today = self.clock().astimezone(self.settings.zone()).date()
         before = [int((due <= pd.Timestamp(day)).sum()) for day in self.plan.look_days if day < today]
-        seen = tuple(sorted({n for n in before if 0 < n < len(units)})) + (len(units),)
+        seen = (*sorted({n for n in before if 0 < n < len(units)}), len(units))
         looks = len(seen) if final else len(seen) + sum(day > today for day in self.plan.look_days) + 1
         return Look("look", planned, seen, looks, self.plan.spending or "obrien_fleming")
 
