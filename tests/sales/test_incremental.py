@@ -168,7 +168,7 @@ def test_too_few_buyers_are_refused_in_words():
     units.loc[units.index[30:], ["orders", "revenue", "contribution", "converted", "refund"]] = 0
     rows = incremental_evidence(study(units, costs=COSTS))
     row = found(rows, "sales.incremental.revenue")
-    assert row.value is None and row.verdict == "inconclusive" and "50 are needed" in row.statement
+    assert row.value is None and row.verdict == "inconclusive" and "100 are needed" in row.statement
     assert found(rows, "sales.incremental.profit").verdict == "inconclusive"
 
 
