@@ -457,3 +457,74 @@ def test_notes(shop, study_of):
     assert noted["customers"] == 60
     assert isinstance(path, Path)
     assert check(study).columns == noted["columns"]
+
+
+FACTORS = {
+    "email": {"experiment": "email-draw", "on": ["weekly", "daily"]},
+    "push": {"experiment": "push-draw", "on": ["on"]},
+}
+
+
+def with_channels(frames, seed=4):
+    """The same customers drawn twice more: e-mail for all of them, push for all but ten."""
+    rng = np.random.default_rng(seed)
+    mine = frames["assignments"].query("experiment == 'spring'")
+    email = mine.assign(experiment="email-draw", variant=rng.choice(["weekly", "daily", "off"], len(mine)))
+    push = mine.iloc[10:].assign(experiment="push-draw", variant=rng.choice(["on", "off"], len(mine) - 10))
+    return frames | {"assignments": pd.concat([frames["assignments"], email, push], ignore_index=True)}
+
+
+def test_channels_drawn_beside_the_experiment_become_columns(shop, study_of):
+    frames = with_channels(three(shop))
+    study = study_of(frames, factors=FACTORS)
+    prepare(study)
+    units = study.table("units")
+    drawn = frames["assignments"].pivot(index="customer_id", columns="experiment", values="variant")
+    drawn = drawn[drawn["spring"].notna()].sort_index()
+    assert units["factor_email"].tolist() == drawn["email-draw"].isin(["weekly", "daily"]).astype(int).tolist()
+    push = drawn["push-draw"].map({"on": 1.0, "off": 0.0})
+    np.testing.assert_array_equal(units["factor_push"].astype(float), push)
+    assert units["factor_push"].isna().sum() == 10
+    assert any("10 of 20 customers were not drawn for the channel `push`" in text for text in study.mart["warnings"])
+
+
+def test_without_channels_the_units_are_the_same_to_the_byte(shop, study_of):
+    frames = with_channels(three(shop))
+    plain, drawn = study_of(frames), study_of(frames, folder="drawn", factors=FACTORS)
+    prepare(plain)
+    prepare(drawn)
+    assert not [name for name in plain.table("units") if name.startswith("factor_")]
+    kept = drawn.table("units").drop(columns=["factor_email", "factor_push"])
+    pd.testing.assert_frame_equal(plain.table("units"), kept)
+    none = study_of(frames, folder="none", factors={})
+    prepare(none)
+    bytes_of = [(study.out / "mart" / "units.parquet").read_bytes() for study in (plain, none)]
+    assert bytes_of[0] == bytes_of[1]
+    assert plain.mart["fingerprint"] != drawn.mart["fingerprint"]
+
+
+def test_channels_that_cannot_be_read_are_refused(shop, study_of):
+    frames = with_channels(three(shop))
+    wrong = {
+        "email": {"experiment": "email-drawn", "on": ["weekly"]},
+        "push": {"experiment": "push-draw", "on": ["yes"]},
+    }
+    wrong["both"] = {"experiment": "push-draw", "on": ["on", "off"]}
+    with pytest.raises(InputError) as error:
+        prepare(study_of(frames, factors=wrong))
+    said = [str(problem) for problem in error.value.problems]
+    assert len(said) == 3
+    assert any("no variant `weekly` in the experiment `email-drawn`" in text for text in said)
+    assert any("no variant `yes`" in text for text in said)
+    assert any("`both` is on for every customer" in text for text in said)
+    with pytest.raises(InputError, match="cannot name a channel"):
+        study_of(frames, folder="named", factors={"E mail": FACTORS["email"]})
+
+
+def test_a_channel_drawn_after_the_window_began_is_said(shop, study_of):
+    frames = with_channels(three(shop))
+    rows = frames["assignments"]
+    rows.loc[rows["experiment"] == "email-draw", "assigned_at"] += pd.Timedelta(days=1)
+    study = study_of(frames, factors={"email": FACTORS["email"]})
+    prepare(study)
+    assert any("20 customers were drawn for the channel `email` after" in text for text in study.mart["warnings"])

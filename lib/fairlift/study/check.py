@@ -85,7 +85,7 @@ def check(study: Study, assigned: bool = True) -> Checked:
         except InputError as error:
             problems += error.problems
     across = _Across(read, settings, clock)
-    for step in (across.keys, across.arms, across.customers, across.orders_and_lines):
+    for step in (across.keys, across.arms, across.factors, across.customers, across.orders_and_lines):
         try:
             with reading(source, "tables"):
                 problems += step()
@@ -381,6 +381,48 @@ class _Across:
             problems.append(
                 table.problem(found, "wait, or set a later `as_of`", column="assigned_at", severity="warning")
             )
+        return problems
+
+    def factors(self) -> list[Problem]:
+        """Channels drawn on or off beside the experiment: whether they are there, vary, and were drawn for everybody in time."""
+        if not self.has("assignments", "experiment", "customer_id", "variant", "assigned_at"):
+            return []
+        table, problems = self.read["assignments"], []
+        rows = table.typed
+        mine = rows.filter(rows.experiment == self.settings.experiment).select("customer_id", "assigned_at")
+        for name, factor in self.settings.factors.items():
+            drawn = rows.filter(rows.experiment == factor.experiment)
+            found = [row["variant"] for row in _few(drawn.select("variant").distinct(), 1000)]
+            mend = "correct `factors` in study.yml or the table"
+            if absent := [variant for variant in factor.on if variant not in found]:
+                what = f"the channel `{name}` has no variant `{absent[0]}` in the experiment `{factor.experiment}`"
+                problems.append(table.problem(what, mend, column="variant"))
+                continue
+            on, at = drawn.variant.isin(factor.on), drawn.assigned_at
+            both = mine.left_join(drawn.select("customer_id", on=on.cast("int64"), drawn_at=at), "customer_id")
+            counted = both.aggregate(
+                n=both.count(),
+                drawn=both.on.count(),
+                on=both.on.sum().fill_null(0),
+                late=both.count(where=both.drawn_at > both.assigned_at),
+            )
+            problems += self._factor(table, name, _few(counted, 1)[0], mend)
+        return problems
+
+    def _factor(self, table: _Read, name: str, counts: Mapping[str, int], mend: str) -> list[Problem]:
+        if counts["on"] in (0, counts["drawn"]):
+            always = "on" if counts["drawn"] and counts["on"] else "off"
+            what = f"the channel `{name}` is {always} for every customer drawn for it: nothing to compare"
+            return [table.problem(what, mend, column="variant")]
+        problems = []
+        if lacking := counts["n"] - counts["drawn"]:
+            what = f"{lacking:,} of {counts['n']:,} customers were not drawn for the channel `{name}`; its effect leaves them out"
+            way = "nothing to do where that was planned; else add their rows"
+            problems.append(table.problem(what, way, column="variant", severity="warning"))
+        if counts["late"]:
+            what = f"{counts['late']:,} customers were drawn for the channel `{name}` after their outcome window began"
+            way = "draw all channels before the window, or the effect is diluted"
+            problems.append(table.problem(what, way, column="assigned_at", severity="warning"))
         return problems
 
     def customers(self) -> list[Problem]:

@@ -194,7 +194,12 @@ def _people(checked: Checked, settings: Settings) -> ibis.Table:
         for name in customers.columns
         if name in (*ATTRIBUTES, *CODES.values(), "birth_year") or name.startswith("pre_")
     ]
-    return mine.left_join(customers.select("customer_id", *known), "customer_id").select(*mine.columns, *known)
+    people = mine.left_join(customers.select("customer_id", *known), "customer_id").select(*mine.columns, *known)
+    for name, factor in settings.factors.items():
+        drawn = assignments.filter(assignments.experiment == factor.experiment)
+        drawn = drawn.select("customer_id", **{f"factor_{name}": drawn.variant.isin(factor.on).cast("int32")})
+        people = people.left_join(drawn, "customer_id").select(*people.columns, f"factor_{name}")
+    return people
 
 
 def _events(checked: Checked, table: str, time: str, group: Sequence[Outcome]) -> ibis.Table:
@@ -278,6 +283,7 @@ def _units_sql(
     columns += [f"p.{name}" for name in ATTRIBUTES if name in customers]
     columns += [f'p."{name}"::DOUBLE AS "{name}"' for name in customers if name.startswith("pre_")]
     columns += [f"coalesce(pre_{name}, 0)::DOUBLE AS pre_{name}" for name in before]
+    columns += [f"p.factor_{name}::INTEGER AS factor_{name}" for name in settings.factors]
     flags = {flag.name: flag for flag in FLAGS}
     named = {one.name for one in outcomes}
     columns += [_filled(one) for one in outcomes if one.name not in flags]

@@ -26,6 +26,7 @@ HASHED_BYTES = 4 << 30  # beyond this a file is known by its size and time of ch
 MATTERS = (
     "experiment",
     "arms",
+    "factors",
     "period",
     "outcome_window_days",
     "pre_period_days",

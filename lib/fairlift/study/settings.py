@@ -71,6 +71,13 @@ class Arms(Model):
         return found
 
 
+class Factor(Model):
+    """A channel drawn on or off for the same customers: its experiment in the assignments, and its variants that are on."""
+
+    experiment: str
+    on: list[str] = Field(min_length=1)
+
+
 class Cost(Model):
     """One line of what personalisation costs.
 
@@ -97,6 +104,7 @@ class Settings(Model):
     timezone: str = "UTC"
     as_of: datetime | date | None = None
     channels: list[str] = []
+    factors: Annotated[dict[str, Factor], Field(max_length=6)] = {}
     margin: Share | None = None
     costs: list[Cost] | None = None
     hurdle: float = 0.0
@@ -137,6 +145,14 @@ class Settings(Model):
         unknown = sorted(set(value) - set(CONTEXT))
         if unknown:
             raise ValueError(f"unknown flag {', '.join(unknown)}; known: {', '.join(CONTEXT)}")
+        return value
+
+    @field_validator("factors")
+    @classmethod
+    def named_factors(cls, value: dict[str, Factor]) -> dict[str, Factor]:
+        odd = sorted(name for name in value if not re.fullmatch("[a-z][a-z0-9_]*", name))
+        if odd:
+            raise ValueError(f"`{odd[0]}` cannot name a channel; write small letters, digits and _ only")
         return value
 
     @field_validator("tables")
