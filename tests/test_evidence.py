@@ -115,10 +115,17 @@ def test_files_that_are_not_evidence_are_refused(text):
         evidence.from_json(text)
 
 
+def test_a_file_from_before_looks_reads_as_read_at_the_end():
+    listed = json.loads(evidence.to_json([row(low=1, high=2, threshold=0, validity="always")]))
+    assert evidence.from_json(json.dumps(listed))[0].validity == "always"
+    del listed[0]["validity"]
+    assert evidence.from_json(json.dumps(listed))[0].validity == "end"
+
+
 def test_every_fault_of_a_row_is_named_at_once():
     with pytest.raises(InputError) as caught:
-        row(id="revenue", kind="guess", design="magic", value=float("nan"))
-    assert len(caught.value.problems) == 4
+        row(id="revenue", kind="guess", design="magic", validity="often", value=float("nan"))
+    assert len(caught.value.problems) == 5
 
 
 def test_frame_puts_the_truth_beside_the_estimate_and_leaves_out_what_says_nothing():

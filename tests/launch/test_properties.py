@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +26,26 @@ SCALE = dict(zip(MEASURED, (1.0, 0.5, 0.002, 0.02, 0.01, 1.0, 0.05), strict=True
 WAIVED = ("ethics.fairness.exposure", "method.balance.omnibus", "governance.roles.raci", "study.data.set_aside")
 
 
+LOOKS = [date(2026, 3, 8), date(2026, 3, 22), "end"]
+# when the data end, and which intervals the plan and the rows have: the end, any day, a look, and a day that is none
+EARLY = datetime(2026, 3, 22, 22, 59, 59, tzinfo=UTC)
+TIMINGS = {
+    "always": (["always"], "always", None),
+    "always, early": (["always"], "always", EARLY),
+    "looks": (LOOKS, "look", None),
+    "looks, at a look": (LOOKS, "look", EARLY),
+    "looks, between them": (LOOKS, "look", EARLY - timedelta(days=3)),
+    "end, early": (["end"], "end", EARLY),
+}
+
+
+def timed(world, timing):
+    """The world with a plan that looks before the end, its rows read as that plan says."""
+    looks, validity, measured = TIMINGS[timing]
+    rows = tuple(replace(row, validity=validity) if row.kind == "interval" else row for row in world.rows)
+    return world.planned(looks=looks).but(rows=rows, measured=measured or world.measured)
+
+
 def rank(decision) -> int:
     return ORDER.index(decision.decision)
 
@@ -33,6 +53,8 @@ def rank(decision) -> int:
 @st.composite
 def worlds(draw, world, answers):
     """A clean win with up to two rows made worse, or better, or small, and perhaps some waivers: near every line."""
+    timing = draw(st.sampled_from([None, None, None, *TIMINGS]))
+    world = timed(world, timing) if timing else world
     found = world
     for row in draw(st.lists(st.sampled_from(world.rows), max_size=2, unique_by=lambda row: row.key)):
         numbers = {"n": draw(st.sampled_from([21_000, 21_000, 20_000, 19_999, 150]))}
@@ -54,11 +76,15 @@ def worlds(draw, world, answers):
 
 def check(world, answers, worsen):
     """`worsen` draws a change for the worse; the decision must not improve, with or without an earlier record."""
+    check_from(world, answers, lambda found: found, worsen)
+
+
+def check_from(world, answers, begin, worsen):
 
     @settings(max_examples=80, deadline=None)
     @given(st.data())
     def holds(data):
-        before = data.draw(worlds(world, answers))
+        before = begin(data.draw(worlds(world, answers)))
         after = worsen(before, data.draw)
         first = before.decide()
         assert rank(after.decide()) <= rank(first)
@@ -114,6 +140,22 @@ def test_lowering_n(world, answers):
         return change(before, row, n=draw(st.integers(0, row.n)))
 
     check(world, answers, worsen)
+
+
+def test_reading_an_interval_as_if_it_were_a_fixed_one(world, answers):
+    def worsen(before, draw):
+        row = interval_row(before, draw)
+        return change(before, row, validity="end")
+
+    check(world, answers, worsen)
+
+
+def test_registering_no_look_where_there_were_some(world, answers):
+    def worsen(before, draw):
+        early = before.but(measured=min(before.measured, EARLY))
+        return early.planned(looks=["end"])
+
+    check_from(world, answers, lambda found: found.but(measured=min(found.measured, EARLY)), worsen)
 
 
 def test_deleting_a_row_or_a_group(world, answers):

@@ -21,6 +21,7 @@ planned_n: {personalised: 800, holdout: 200}
 ends_at: 2026-03-01
 decision_rule: Launch if revenue and net profit rise and no guardrail is crossed.
 """
+RULE = "decision_rule: Launch"
 STUDY = """\
 retailer: Shop
 markets: [EU]
@@ -104,6 +105,17 @@ def test_a_damaged_register_is_refused(study):
         ("margin: 0.002", "margin: -1", "greater than 0"),
         ("ends_at: 2026-03-01\n", "ends_at: soon\n", "`ends_at`, line 11"),
         ("hypothesis", "hypotesis", "did you mean `hypothesis`?"),
+        (RULE, "looks: [daily]\n" + RULE, "'daily' is no look; write days such as 2026-07-20"),
+        (RULE, "looks: 2026-02-01\n" + RULE, "is no look"),
+        (RULE, "looks: []\n" + RULE, "the last of the `looks` must be `end`"),
+        (RULE, "looks: [2026-02-01]\n" + RULE, "the last of the `looks` must be `end`"),
+        (RULE, "looks: [end, end]\n" + RULE, "the last of the `looks` must be `end`, and only the last"),
+        (RULE, "looks: [always, end]\n" + RULE, "`looks: [always]` stands alone"),
+        (RULE, "looks: [2026-02-15, 2026-02-01, end]\n" + RULE, "must follow each other"),
+        (RULE, "looks: [2026-03-01, end]\n" + RULE, "lie before `ends_at`"),
+        (RULE, "spending: pocock\n" + RULE, "`spending` belongs to looks on days before the end"),
+        (RULE, "looks: [2026-02-01, end]\nspending: even\n" + RULE, "obrien_fleming"),
+        (RULE, "burn_in: 400\n" + RULE, "`burn_in` belongs to `looks: [always]`"),
     ],
 )
 def test_plans_that_contradict_themselves(study, old, new, said):
@@ -111,6 +123,28 @@ def test_plans_that_contradict_themselves(study, old, new, said):
     with pytest.raises(InputError) as caught:
         read_model(study / "plan.yml", Plan)
     assert any(said in str(problem) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("looks", "validity", "said"),
+    [
+        ("", "end", "read once, at the end"),
+        ("looks: [end]\n", "end", "read once, at the end"),
+        (
+            "looks: [2026-02-01, 2026-02-15, end]\n",
+            "look",
+            "on 2026-02-01, 2026-02-15 and at the end, and on no other day",
+        ),
+        ("looks: [2026-02-01, end]\nspending: pocock\n", "look", "alpha is spread as by Pocock"),
+        ("looks: [always]\n", "always", "on any day, by a confidence sequence"),
+        ("looks: [always]\nburn_in: 400\n", "always", "from 400 customers in the smaller arm on"),
+    ],
+)
+def test_a_plan_says_when_results_are_read(study, looks, validity, said):
+    (study / "plan.yml").write_text(PLAN.replace(RULE, looks + RULE))
+    plan = read_model(study / "plan.yml", Plan)
+    assert plan.validity == validity
+    assert said in plan.summary()
 
 
 def test_a_plan_names_no_arm_that_the_study_lacks(study):
