@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from fairlift import __version__
 from fairlift.errors import FairliftError, InputError, safe_trace
+
+if TYPE_CHECKING:
+    from fairlift.study import Study
 
 DONE, PROBLEM, USAGE, CONDITIONS, NO_GO, FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -127,7 +130,9 @@ def check(study: Folder) -> None:
 
 @command
 def plan(study: Folder) -> None:
-    """Check plan.yml and say whether it stands before the outcomes.
+    """Check plan.yml, size it from the study's past, and write it as a document to sign.
+
+    The past is read from customers and orders before the start; nobody needs to be assigned yet.
 
     Examples:
         fairlift plan spring-launch
@@ -142,6 +147,7 @@ def plan(study: Folder) -> None:
             "write plan.yml before any outcome is seen; `fairlift new` makes a commented one",
         )
     out.print(opened.plan.summary(), markup=False)
+    fault = _size(opened)
     entries = registrations(opened.folder)
     present = next((entry for entry in entries if entry.plan_hash == plan_hash(opened.folder / "plan.yml")), None)
     if present:
@@ -150,6 +156,30 @@ def plan(study: Folder) -> None:
     else:
         out.print("This version is not registered." + (" An earlier one is." if entries else ""))
         out.print(f"Next: fairlift register {_typed(study)}")
+    if fault is not None:
+        raise fault
+
+
+def _size(opened: Study) -> InputError | None:
+    """Size the plan and write its document; where the past is missing, the document says so.  Returns what is wrong in the tables."""
+    from fairlift.errors import Refusal
+    from fairlift.kit.document import plan_document, write_document
+    from fairlift.kit.plan import size_plan
+
+    sizing, missing, fault = None, "", None
+    try:
+        sizing = size_plan(opened)
+    except Refusal as refusal:
+        missing = str(refusal)
+    except InputError as error:
+        missing, fault = "The tables cannot be read yet: run `fairlift check`.", error
+    paths = write_document(plan_document(opened, sizing, missing), opened.out / "plan", "plan")
+    if sizing is not None:
+        out.print(str(sizing), markup=False)
+    elif fault is None:
+        err.print(f"Not sized. {missing}", markup=False)
+    out.print("Written: " + ", ".join(str(path) for path in paths), markup=False)
+    return fault
 
 
 @command

@@ -280,6 +280,17 @@ def detectable(spread: Spread, n: float, n_versus: float, *, power: float = 0.8,
     return found
 
 
+def smallest(reach: Callable[[float], float], power: float, scale: float) -> float | None:
+    """The smallest effect at which `reach`, a rising function of the effect, comes to `power`; None where it never does.
+
+    `scale` is a size to search around, such as the metric's level: up to a hundred times that is tried.
+
+    >>> round(smallest(lambda effect: min(effect / 10, 1), .8, 1.0), 4)
+    8.0
+    """
+    return _crossing(lambda effect: reach(effect) - power, 1e-6 * abs(scale), 100 * abs(scale))
+
+
 def curve(effect: float, spread: Spread, totals: Sequence[float], *, share: float = 0.5, **test) -> pd.Series:
     """The power at each total number of units: what a figure needs.
 
@@ -295,7 +306,7 @@ def units_for_buyers(rate: float, least: int = MIN_NONZERO, chance: float = 0.99
 
     Below that number of buyers `effect` refuses the mean of spend, whatever the formula for n says.
 
-    >>> units_for_buyers(.05)
+    >>> units_for_buyers(.05, least=50)
     1349
     """
     _need(0 < rate <= 1, "the share of buyers is not between 0 and 1", "measure it on the past")
@@ -458,7 +469,7 @@ def size_together(
 class Duration:
     """How many whole weeks an experiment lasts: enrolment, then the outcome window of the last customer.
 
-    `seen` is how many weeks of arrivals were known; beyond them the last week repeats.
+    `seen` is how many weeks of arrivals were known; beyond them their number falls on.
     """
 
     enrolment: int
@@ -473,27 +484,51 @@ class Duration:
         return f"{self.weeks} weeks: {self.enrolment} to enrol, {self.window} for the last outcome window"
 
 
-def duration(needed: int, arrivals: Sequence[float], window_days: int) -> Duration:
-    """Whole weeks until `needed` customers have complete outcome windows; `arrivals` are *new* customers week by week.
+def duration(needed: int, arrivals: Sequence[float], customers: int, window_days: int) -> Duration:
+    """Whole weeks until `needed` customers are enrolled as they come and have complete outcome windows.
 
-    Whole weeks, because days of the week differ.  New ones, because who came last week comes again this week and cannot
-    be enrolled twice: the weekly number falls.  Raises Refusal where no new customers come.
+    Whole weeks, because days of the week differ.  `arrivals` are *new* customers week by week, among `customers` there are:
+    who came last week comes again this week and cannot be enrolled twice, so the number falls.  Beyond the weeks given it
+    goes on as where customers come by chance, each at a rate of their own, the rates gamma distributed (Ehrenberg 1959).
+    Raises Refusal where so many do not come within ten years.
 
-    >>> print(duration(5_000, [2_000, 1_200, 900, 800], window_days=28))
+    >>> print(duration(5_000, [2_000, 1_200, 900, 700], customers=10_000, window_days=28))
     9 weeks: 5 to enrol, 4 for the last outcome window
     """
+    coming = np.asarray(arrivals, dtype=float)
     _need(needed > 0 and window_days > 0, "nothing to wait for", "give customers and days above 0")
-    arrivals = [float(count) for count in arrivals]
-    reached, week = 0.0, 0
-    while reached < needed:
-        reached += arrivals[week] if week < len(arrivals) else (arrivals[-1] if arrivals else 0.0)
-        week += 1
-        if week > len(arrivals) and not (arrivals and arrivals[-1] > 0):
-            raise Refusal(
-                f"only {number(reached, 'count')} customers ever arrive and {number(needed, 'count')} are needed: "
-                "accept a larger smallest effect, or enrol from the whole customer list."
-            )
-    return Duration(week, math.ceil(window_days / 7), len(arrivals))
+    _need(len(coming) > 0 and coming.min() >= 0, "no arrivals were given", "give the new customers of each week")
+    _need(0 < coming.sum() <= customers, "more customers arrive than there are", "count each customer once")
+    reached = coming.cumsum()
+    if reached[-1] < needed:
+        reached = np.concatenate([reached, customers * _seen_by(coming, customers)])
+    enough = np.nonzero(reached >= needed)[0]
+    if not len(enough):
+        raise Refusal(
+            f"only about {number(reached[-1], 'count')} of {number(customers, 'count')} customers come within ten years and "
+            f"{number(needed, 'count')} are needed: plan for a larger effect, or enrol from the whole customer list."
+        )
+    return Duration(int(enough[0]) + 1, math.ceil(window_days / 7), len(coming))
+
+
+def _seen_by(coming: np.ndarray, customers: int) -> np.ndarray:
+    """The share seen by each week after the last one given, up to ten years: 1 − (1 + week / scale) to the power −shape."""
+    from scipy.optimize import minimize
+
+    weeks, counted = np.arange(len(coming) + 1), np.append(coming, max(customers - coming.sum(), 0.0))
+
+    def surprise(logs: np.ndarray) -> float:
+        shape, scale = np.exp(np.clip(logs, -15, 15))
+        unseen = (1 + weeks / scale) ** -shape
+        chances = np.append(-np.diff(unseen), unseen[-1])
+        return -float((counted * np.log(np.maximum(chances, 1e-300))).sum()) / customers
+
+    found = minimize(
+        surprise, [0.0, 1.0], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-12, "maxiter": 2000}
+    )
+    shape, scale = np.exp(np.clip(found.x, -15, 15))
+    ahead = np.arange(len(coming) + 1, 521)
+    return 1 - (1 + ahead / scale) ** -shape
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BEFORE = ("orders", "revenue", "contribution", "sessions")  # also counted in the window before, to adjust for
 ARRIVAL = ("orders", "sessions")  # who did one of these is there to be enrolled
+CLUSTERS = ("household", "store")
 LATE = 0.1  # of the window; orders that begin later than this do not cover it
 
 
@@ -34,7 +35,7 @@ LATE = 0.1  # of the window; orders that begin later than this do not cover it
 class Past:
     """What happened before the start: one row a customer, with outcomes over a window as long as the study's own.
 
-    `units` has the outcomes of the mart, and pre_NAME for the window before (`covered` days of it hold orders).
+    `units` has the outcomes of the mart, household and store (a number, or nothing), and pre_NAME for the window before (`covered` days of it hold orders).
     `first` and `last` are the window's days, local; None where each customer's own assignment ends it.  `arrivals` counts,
     week by week, customers who were seen for the first time in the window; `customers` are all the study has.
     """
@@ -91,6 +92,12 @@ def _from_tables(study: Study) -> Past:
     begin = end - timedelta(days=days)
     checked = check(study, assigned=False)
     with closing(checked.source):
+        absent = [name for name in ("customers", "orders") if name not in checked.source.tables]
+        if absent and all(problem.where in absent for problem in checked.errors):
+            raise Refusal(
+                f"There is no table of {' and none of '.join(absent)} yet, so no size can be computed. Put them into tables/, "
+                f"with the orders of at least {days} days before the start; assignments are not needed yet."
+            )
         if checked.errors:
             raise InputError(checked.errors)
         with TemporaryDirectory() as name:
@@ -137,13 +144,14 @@ def _read(folder: Path, noted: Mapping, study: Study, start: int, before: int, f
         sums = {name: daily[name].sum(where=inside).fill_null(0) for name in names}
         sums |= {f"pre_{name}": daily[name].sum(where=ahead).fill_null(0) for name in BEFORE if name in names}
         per_unit = daily.group_by("unit").aggregate(**sums)
-        people = con.read_parquet(folder / "units.parquet").select("unit")
+        people = con.read_parquet(folder / "units.parquet").select("unit", *CLUSTERS)
         found = people.left_join(per_unit, "unit").drop("unit_right").order_by("unit").to_pandas()
         reach = daily.filter(daily.orders > 0).day.min().to_pandas() if "orders" in names else None
         arrivals = _arrivals(daily.filter(inside), days)
     finally:
         con.disconnect()
-    units = found.drop(columns="unit").fillna(0)
+    summed = found.columns.difference(["unit", *CLUSTERS])
+    units = found.drop(columns="unit").fillna(dict.fromkeys(summed, 0))
     for flag in FLAGS:
         if flag.of in names:
             units[flag.name] = (units[flag.of] > 0).astype("int64")
