@@ -401,7 +401,7 @@ def test_every_problem_at_once():
 
 @pytest.fixture(scope="module")
 def rows():
-    return [row for case in CASES for row in case.run(1000, 5)]
+    return [row for case in CASES for row in case.run(500, 5)]
 
 
 def named(rows, method):
@@ -419,12 +419,12 @@ def named(rows, method):
 )
 def test_the_draw_carries_its_analysis_and_the_naive_one_does_not(rows, method, naive):
     right, wrong = named(rows, method), named(rows, naive)
-    assert 0.924 < right.coverage < 0.976
-    assert max(right.miss_low, right.miss_high) < 0.046
-    assert not 0.924 < wrong.coverage < 0.976
+    assert 0.911 < right.coverage < 0.989
+    assert max(right.miss_low, right.miss_high) < 0.053
+    assert not 0.911 < wrong.coverage < 0.989
 
 
 def test_stores_are_counted_and_not_their_customers(rows):
     right, wrong = named(rows, "sample ratio of stores"), named(rows, "sample ratio of customers")
-    assert right.false_positive < 0.078 and right.power > 0.5
+    assert right.false_positive < 0.089 and right.power > 0.5
     assert wrong.false_positive > 0.5

@@ -14,7 +14,16 @@ import pandas as pd
 
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
-from fairlift.method.assignment import HELD, MISSING, SEPARATOR, Allocation, Holdout, allocate, draw, draw_factors
+from fairlift.method.assignment import (
+    HELD,
+    Allocation,
+    Holdout,
+    allocate,
+    cluster_label,
+    draw,
+    draw_factors,
+    stratum_label,
+)
 from fairlift.method.metric import Covariates
 from fairlift.method.moments import moments
 from fairlift.method.ramp import srm_stages, stage_of, within_stages
@@ -29,6 +38,8 @@ if TYPE_CHECKING:
     import ibis
 
 CONSENT = "personalisation"
+OFF = "off"
+STRATUM, CLUSTER, HELD_BY = "stratum", "cluster", "held_by"  # what customers are drawn by, as columns of ours
 READ = ("customers", "consents", "assignments", "study.yml")
 UNITS = {None: "customers", "household_id": "households", "store_id": "stores"}
 
@@ -103,9 +114,8 @@ def assign(study: Study) -> Assigned:
     Raises `InputError` without a plan, where customers or consents are refused, and where the plan's `assignment` does not
     fit its weights.
     """
-    plan = _plan(study)
-    given = study.out / "assignments.parquet"
-    there = _there(study)
+    given, there = study.out / "assignments.parquet", _there(study)
+    plan = _plan(study, there or given.exists())
     checked = check(study, assigned=there)
     with closing(checked.source):
         wrong = [problem for problem in checked.errors if problem.where in READ]
@@ -129,9 +139,10 @@ def _new(study: Study, plan: Plan, customers: pd.DataFrame, consenting: pd.Serie
     people = people.assign(assigned_at=at)
     drawn = people.assign(variant=_variants(study, plan, people))
     factors = _factors(study, plan, drawn)
-    rows = [_rows(plan.experiment, drawn, drawn["variant"], plan)]
+    rows = [_rows(plan.experiment, drawn, drawn["variant"])]
     for name, on in factors.items():
-        rows.append(_rows(_channel(study, plan, name), drawn.loc[on.index], on.map({1: "on", 0: "off"}), plan))
+        experiment, said = _channel(study, name)
+        rows.append(_rows(experiment, drawn.loc[on.index], on.map({1: said[0], 0: OFF})))
     _write(pd.concat(rows, ignore_index=True), path)
     today = at.astimezone(study.settings.zone()).date()
     period, notes = study.settings.period, []
@@ -155,12 +166,13 @@ def _verified(
     if plan.assignment:
         differing = int((people["variant"] != _variants(study, plan, people)).sum())
         for name, on in _factors(study, plan, people).items():
-            rows = there[there["experiment"] == _channel(study, plan, name)].set_index("customer_id")["variant"]
+            experiment, said = _channel(study, name)
+            rows = there[there["experiment"] == experiment]
             if rows.empty:
                 continue
-            wanted = pd.Series(on.map({1: "on", 0: "off"}).array, index=people.loc[on.index, "customer_id"].array)
-            everyone = rows.index.union(wanted.index)
-            differing += int((rows.reindex(everyone) != wanted.reindex(everyone)).sum())
+            wanted = pd.DataFrame({"customer_id": people.loc[on.index, "customer_id"], "on": on == 1})
+            both = wanted.merge(rows.assign(was=rows["variant"].isin(said)), on="customer_id", how="outer")
+            differing += int((both["on"].astype("boolean") != both["was"].astype("boolean")).fillna(True).sum())
             factors[name] = on
     lacking = None if consenting is None else int((~people["customer_id"].isin(consenting)).sum())
     return _told(study, plan, customers, people, factors, lacking, differing=differing, found=found)
@@ -192,11 +204,10 @@ def _tests(study: Study, plan: Plan, people: pd.DataFrame, cluster: str | None):
     covariates = [name for name in people if name.startswith("pre_") and people[name].notna().any()]
     weights, unread = dict(plan.weights), []
     if cluster:
-        whole = people[cluster].fillna(people["customer_id"])
         held = plan.assignment.holdout
         if held and held.cluster != cluster:  # held out one by one, so they are in no cluster's count
             people, weights = people[people["arm"] != HELD], {arm: w for arm, w in weights.items() if arm != HELD}
-        each = people.groupby(whole.loc[people.index])
+        each = people.groupby(CLUSTER)
         people = each[covariates].mean().assign(arm=each["arm"].first(), enrolled=each["enrolled"].min()).reset_index()
     try:
         counts = {arm: int((people["arm"] == arm).sum()) for arm in weights}
@@ -220,7 +231,7 @@ def _tests(study: Study, plan: Plan, people: pd.DataFrame, cluster: str | None):
 
 def _variants(study: Study, plan: Plan, people: pd.DataFrame) -> pd.Series:
     """The variant of each customer, by the allocation of the stage in which each was assigned."""
-    how, allocations = _how(plan), _allocations(study, plan)
+    how, allocations = plan.assignment, _allocations(study, plan)
     days = pd.to_datetime(people["assigned_at"]).dt.tz_convert(study.settings.timezone)
     enrolled = pd.DataFrame({"enrolled": days.dt.date})
     stage = stage_of(enrolled, plan.stages) if plan.stages else np.zeros(len(people), dtype=int)
@@ -238,9 +249,9 @@ def _variants(study: Study, plan: Plan, people: pd.DataFrame) -> pd.Series:
             arms,
             salt=how.salt,
             namespace=how.namespace or plan.experiment,
-            holdout=Holdout(how.holdout.share, how.holdout.salt, how.holdout.cluster) if how.holdout else None,
-            strata=[*how.strata, "batch"] if how.strata else (),
-            cluster=how.cluster,
+            holdout=Holdout(how.holdout.share, how.holdout.salt, cluster=HELD_BY) if how.holdout else None,
+            strata=[STRATUM, "batch"] if how.strata else (),
+            cluster=CLUSTER if how.cluster else None,
         )["variant"]
         found[here.index] = drawn.replace({HELD: held[0]}) if how.holdout else drawn
     return found
@@ -251,14 +262,16 @@ def _allocations(study: Study, plan: Plan) -> list[Allocation]:
     variant = {arm: one for one, arm in study.settings.arms.of_variant().items()}
     found: list[Allocation] = []
     for weights in [stage.weights for stage in plan.stages] or [plan.weights]:
-        named = {variant[arm]: weight for arm, weight in weights.items() if not (_how(plan).holdout and arm == HELD)}
+        named = {
+            variant[arm]: weight for arm, weight in weights.items() if not (plan.assignment.holdout and arm == HELD)
+        }
         found.append(allocate(named, before=found[-1] if found else None))
     return found
 
 
 def _factors(study: Study, plan: Plan, people: pd.DataFrame) -> dict[str, pd.Series]:
     """Which channels are on (1) or off (0) for whoever is not held out."""
-    how = _how(plan)
+    how = plan.assignment
     if not how.factors:
         return {}
     others = people[~people["variant"].isin(study.settings.arms.holdout)]
@@ -268,28 +281,30 @@ def _factors(study: Study, plan: Plan, people: pd.DataFrame) -> dict[str, pd.Ser
         how.factors,
         salt=how.salt,
         namespace=how.namespace or plan.experiment,
-        cluster=how.cluster,
+        cluster=CLUSTER if how.cluster else None,
     )
     return {name: drawn[name] for name in how.factors}
 
 
-def _channel(study: Study, plan: Plan, factor: str) -> str:
-    """The experiment under which a channel stands in the assignments."""
-    return f"{plan.experiment}.{factor}"
+def _channel(study: Study, name: str) -> tuple[str, Sequence[str]]:
+    """The experiment under which a channel stands in the assignments, and its variants that are on."""
+    stated = study.settings.factors.get(name)
+    return (stated.experiment, stated.on) if stated else (f"{study.settings.experiment}.{name}", ["on"])
 
 
-def _how(plan: Plan) -> Assignment:
-    return plan.assignment or Assignment(salt=plan.experiment.replace("/", "-"), namespace="arms")
-
-
-def _plan(study: Study) -> Plan:
+def _plan(study: Study, there: bool) -> Plan:
     """The plan, with what must hold before anybody is drawn."""
     plan = study.plan
     if plan is None:
         mend = "write plan.yml: its weights say how to draw; `fairlift new` makes a commented one"
         raise InputError(Problem("plan.yml", "there is no plan to draw by", mend))
-    problems, how = [], _how(plan)
-    if how.holdout:
+    problems, how = [], plan.assignment
+    if how is None and not there:
+        mend = "add `assignment: {salt: …}` with a word that no other experiment has, and keep it"
+        problems.append(Problem("plan.yml", "it does not say by which salt to draw", mend))
+    if how and how.namespace is None and "/" in plan.experiment:
+        problems.append(Problem("plan.yml", "`experiment` holds `/`", "state `assignment.namespace` without one"))
+    if how and how.holdout:
         shares = [stage.shares() for stage in plan.stages] or [_shares(plan.weights)]
         if any(HELD not in one or abs(one[HELD] - how.holdout.share) > 1e-6 for one in shares):
             found = f"`assignment.holdout` holds out {number(how.holdout.share, 'share')} of all customers"
@@ -297,8 +312,6 @@ def _plan(study: Study) -> Plan:
         if how.holdout.salt == how.salt:
             mend = "give it a salt of its own, which stays when the next experiment begins"
             problems.append(Problem("plan.yml", "the holdout has the experiment's salt", mend))
-    elif "/" in (how.namespace or plan.experiment):
-        problems.append(Problem("plan.yml", "`experiment` holds `/`", "state `assignment.namespace` without one"))
     if problems:
         raise InputError(problems)
     return plan
@@ -319,10 +332,9 @@ def _there(study: Study) -> bool:
 
 
 def _customers(checked: Checked, plan: Plan) -> pd.DataFrame:
-    table, how = checked.tables["customers"], _how(plan)
-    wanted = [*how.strata, *([how.cluster] if how.cluster else [])]
-    wanted += [how.holdout.cluster] if how.holdout and how.holdout.cluster else []
-    absent = [name for name in dict.fromkeys(wanted) if name not in table.columns]
+    table, how = checked.tables["customers"], plan.assignment or Assignment(salt="none")
+    wanted = [*how.strata, how.cluster, how.holdout.cluster if how.holdout else None]
+    absent = [name for name in dict.fromkeys(wanted) if name and name not in table.columns]
     if absent:
         raise InputError(
             [
@@ -331,7 +343,10 @@ def _customers(checked: Checked, plan: Plan) -> pd.DataFrame:
             ]
         )
     before = [name for name in table.columns if name.startswith("pre_")]
-    return _frame(table.select("customer_id", *dict.fromkeys(wanted), *before).order_by("customer_id"))
+    by = {STRATUM: stratum_label(table, how.strata)} if how.strata else {}
+    by |= {CLUSTER: cluster_label(table, "customer_id", how.cluster)} if how.cluster else {}
+    by |= {HELD_BY: cluster_label(table, "customer_id", how.holdout.cluster)} if how.holdout else {}
+    return _frame(table.select("customer_id", *before, **by).order_by("customer_id"))
 
 
 def _drawn_before(checked: Checked, path: Path) -> pd.DataFrame:
@@ -370,23 +385,11 @@ def _frame(expr: ibis.Table) -> pd.DataFrame:
     return expr.to_pyarrow().to_pandas()
 
 
-def _rows(experiment: str, people: pd.DataFrame, variant: pd.Series, plan: Plan) -> pd.DataFrame:
+def _rows(experiment: str, people: pd.DataFrame, variant: pd.Series) -> pd.DataFrame:
     """Rows of the contract's assignments table."""
-    how = _how(plan)
+    drawn_by = [name for name in (STRATUM, CLUSTER) if name in people]
     rows = pd.DataFrame({"experiment": experiment, "customer_id": people["customer_id"], "variant": variant})
-    if how.strata:
-        rows["stratum"] = _labels(people, how.strata)
-    if how.cluster:
-        rows["cluster"] = people[how.cluster].fillna(people["customer_id"])
-    return rows.assign(assigned_at=people["assigned_at"])
-
-
-def _labels(people: pd.DataFrame, strata: Sequence[str]) -> pd.Series:
-    texts = [people[name].astype("string").str.lower().where(people[name].map(type).eq(bool), people[name].astype("string")) for name in strata]  # fmt: skip
-    first, *rest = [text.fillna(MISSING) for text in texts]
-    for text in rest:
-        first = first + SEPARATOR + text
-    return first
+    return rows.assign(**{name: people[name] for name in (*drawn_by, "assigned_at")})
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:

@@ -293,7 +293,7 @@ def _chosen(rows, unit, arms: Allocation, salt, namespace, holdout, strata, clus
     import ibis
 
     _refuse(_not_units(rows, [unit, *([cluster] if cluster else [])], unit))
-    who = _text(rows, unit, cluster)
+    who = cluster_label(rows, unit, cluster)
     held = _is_held(rows, unit, holdout) if holdout else ibis.literal(False)
     if not exact:
         drawn = _lookup(arms, _md5(f"{salt}/{namespace}/" + who), _edge)
@@ -326,18 +326,14 @@ def stratum_label(table, strata: Sequence[str]):
     return reduce(lambda left, right: left + SEPARATOR + right, texts) if texts else ibis.literal("")
 
 
-def cluster_label(table, unit: str, cluster: str):
-    """The name of a row's cluster in an Ibis table: the unit itself where it has none."""
-    return _text(table, unit, cluster)
-
-
-def _text(rows, unit: str, cluster: str | None):
-    own = rows[unit].cast("string")
-    return own if cluster is None else rows[cluster].cast("string").fill_null(own)
+def cluster_label(table, unit: str, cluster: str | None):
+    """What a row is drawn as in an Ibis table: its cluster, or the unit itself where it has none."""
+    own = table[unit].cast("string")
+    return own if cluster is None else table[cluster].cast("string").fill_null(own)
 
 
 def _is_held(rows, unit: str, holdout: Holdout):
-    who = _text(rows, unit, holdout.cluster)
+    who = cluster_label(rows, unit, holdout.cluster)
     return _lookup(holdout.allocation, _md5(f"{holdout.salt}/{HOLDOUT}/" + who), _edge).notnull()
 
 
