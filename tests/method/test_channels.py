@@ -18,7 +18,7 @@ from statsmodels.stats.oneway import anova_oneway
 
 from fairlift.errors import InputError, Refusal
 from fairlift.method import Mean, Proportion, Ratio, effect, moments, srm
-from fairlift.method.compliance import cace, compliance_evidence, inverted
+from fairlift.method.compliance import cace, cace_evidence, inverted, reach_evidence
 from fairlift.method.compliance import gather as gather_reached
 from fairlift.method.factorial import Factorial, cell, cell_shares, channel_evidence, factorial, gather
 from fairlift.method.match import bounds, correct, match_rate
@@ -381,7 +381,7 @@ def test_cace_refuses():
 def test_evidence_of_those_reached():
     rows = some_reached()
     seen = cace(gather_reached(rows, "spend", "reached"), "spend", "reached", "offers", "holdout")
-    left = compliance_evidence(seen, {"offers": (2000, 2800), "holdout": (0, 1200)}, "money", 28)
+    left = [cace_evidence(seen, "money", 28), *reach_evidence({"offers": (2000, 2800), "holdout": (0, 1200)}, 28)]
     assert [row.id for row in left] == ["method.channels.cace", "method.channels.reached", "method.channels.reached"]
     assert {row.verdict for row in left} == {"reported"}
     assert left[0].design == "quasi" and left[0].population == "exposed"

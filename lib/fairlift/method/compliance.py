@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import optimize, special
@@ -236,43 +236,40 @@ def inverted(
     return ends[0], ends[1]
 
 
-def compliance_evidence(
-    found: Compliance, reached_by: dict[str, tuple[int, int]], unit: str, window_days: int, currency: str = "EUR"
-) -> list[Evidence]:
-    """The effect on those reached, and the share reached in every arm, as evidence without a threshold.
+def cace_evidence(found: Compliance, unit: str, window_days: int, currency: str = "EUR") -> Evidence:
+    """The effect on those reached as evidence, reported without a threshold.
 
-    `reached_by` gives of each arm how many were reached and how many there are.  The effect rests on assumptions besides
-    the draw, so its design is "quasi" and it never carries a benefit.
+    It rests on assumptions besides the draw, so its design is "quasi" and it never carries a benefit.
     """
-    common = {
-        "requirement": "design.channels",
-        "tables": ("assignments", "exposures", "orders"),
-        "window_start": "day 0",
-        "window_end": f"day {window_days}",
-        "family": "exploratory",
-    }
     shown = estimate(found.value, found.low, found.high, unit, currency)
-    rows = [
-        Evidence(
-            id="method.channels.cace",
-            statement=f"Effect on {found.outcome} of the customers reached, {found.arm} against {found.versus}: {shown}.",
-            kind="interval",
-            design="quasi",
-            arm=found.arm,
-            versus=found.versus,
-            population="exposed",
-            value=found.value,
-            se=found.se,
-            low=found.low,
-            high=found.high,
-            level=found.level,
-            p=found.p,
-            n=found.n,
-            unit=unit,
-            **common,
-        )
-    ]
-    for arm, (reached, n) in reached_by.items():
+    return Evidence(
+        id="method.channels.cace",
+        statement=f"Effect on {found.outcome} of the customers reached, {found.arm} against {found.versus}: {shown}.",
+        kind="interval",
+        design="quasi",
+        arm=found.arm,
+        versus=found.versus,
+        population="exposed",
+        value=found.value,
+        se=found.se,
+        low=found.low,
+        high=found.high,
+        level=found.level,
+        p=found.p,
+        n=found.n,
+        unit=unit,
+        **_common(window_days),
+    )
+
+
+def reach_evidence(counts: Mapping[str, tuple[int, int]], window_days: int) -> list[Evidence]:
+    """The share reached in every arm, with Wilson's limits; `counts` gives (reached, customers) by arm.
+
+    >>> print(reach_evidence({"personalised": (970, 1000)}, 56)[0].statement)
+    Share reached in personalised: 97.00 % (95.75 % to 97.89 %).
+    """
+    rows = []
+    for arm, (reached, n) in counts.items():
         low, high = wilson(reached, n)
         statement = f"Share reached in {arm}: {number(reached / n, 'share')} ({between(low, high, 'share')})."
         rows.append(
@@ -288,10 +285,20 @@ def compliance_evidence(
                 level=0.95,
                 n=n,
                 unit="share",
-                **common,
+                **_common(window_days),
             )
         )
     return rows
+
+
+def _common(window_days: int) -> dict:
+    return {
+        "requirement": "design.channels",
+        "tables": ("assignments", "exposures", "orders"),
+        "window_start": "day 0",
+        "window_end": f"day {window_days}",
+        "family": "exploratory",
+    }
 
 
 @dataclass(frozen=True)
