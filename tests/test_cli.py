@@ -37,7 +37,7 @@ def fairlift(capsys, monkeypatch, tmp_path):
     return call
 
 
-COMMANDS = ["new", "simulate", "check", "plan", "register", "answer", "run", "decide", "book"]
+COMMANDS = ["new", "simulate", "check", "plan", "register", "assign", "answer", "run", "decide", "book"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -69,7 +69,7 @@ def test_wrong_usage(fairlift, arguments):
     assert (code == cli.USAGE and "Usage" in said) or "--sign needs" in said
 
 
-@pytest.mark.parametrize("name", ["check", "plan", "register", "run", "decide", "book"])
+@pytest.mark.parametrize("name", ["check", "plan", "register", "assign", "run", "decide", "book"])
 def test_a_folder_that_is_not_there(fairlift, name):
     code, said = fairlift(name, "nowhere")
     assert code == cli.PROBLEM
@@ -125,6 +125,22 @@ def test_plan_and_register(fairlift, study):
     )  # the outcomes were there, and the register says so
     plan.unlink()
     assert fairlift("register", study)[0] == cli.PROBLEM
+
+
+def test_assign_draws_once_then_verifies(fairlift, study):
+    (study / "tables" / "assignments.parquet").unlink()
+    code, said = fairlift("assign", study)
+    assert code == cli.PROBLEM and "by which salt" in said
+    with (study / "plan.yml").open("a") as file:
+        file.write("\nassignment: {salt: autumn}\n")
+    code, said = fairlift("assign", study)
+    assert code == cli.DONE and "Written: out/assignments.parquet" in said and "sample ratio" in said
+    (study / "out" / "assignments.parquet").rename(study / "tables" / "assignments.parquet")
+    code, said = fairlift("assign", study)
+    assert code == cli.DONE and "Everyone is where the hash puts them" in said
+    (study / "plan.yml").write_text((study / "plan.yml").read_text().replace("salt: autumn", "salt: spring"))
+    code, said = fairlift("assign", study)
+    assert code == cli.PROBLEM and "differ from what the hash gives them" in said
 
 
 def test_answers_are_added_and_bad_ones_refused(fairlift, study):

@@ -206,6 +206,22 @@ def register(study: Folder) -> None:
     )
 
 
+@command
+def assign(study: Folder) -> None:
+    """Draw the customers into the arms by the plan's salted hash; a draw that is there is verified, never overwritten.
+
+    Examples:
+        fairlift assign spring-launch
+    """
+    from fairlift.kit.assign import assign as draw
+    from fairlift.study import open_study
+
+    found = draw(open_study(study))
+    out.print(str(found), markup=False)
+    if found.differing:
+        raise typer.Exit(PROBLEM)
+
+
 def _late(latest_outcome: str | None) -> None:
     if latest_outcome:
         out.print(
