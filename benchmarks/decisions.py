@@ -21,6 +21,7 @@ from fairlift.checklist.items import catalogue
 from fairlift.ethics.fairness import fairness_evidence
 from fairlift.evidence import Evidence
 from fairlift.launch import CONDITIONS, GO, NO_GO, Decision, Manifest, decide
+from fairlift.method.contamination import contamination_evidence
 from fairlift.method.validity import validity_evidence
 from fairlift.risk.complaints import complaints_evidence
 from fairlift.sales.incremental import incremental_evidence
@@ -62,6 +63,7 @@ def evidence_of(study: Study, units) -> list[Evidence]:
         *incremental_evidence(study),
         *complaints_evidence(study),
         *fairness_evidence(study.units, settings.protected, window),
+        *contamination_evidence(study.units, window),
     ]
 
 

@@ -16,13 +16,14 @@ from fairlift.evidence import Evidence
 from fairlift.format import estimate as shown
 from fairlift.format import interval as between
 from fairlift.format import number
-from fairlift.method.effect import MIN_NONZERO, _studentised
+from fairlift.method.effect import _studentised
 
 if TYPE_CHECKING:
     import ibis
 
 MIN_CLUSTERS = 5  # per saturation; below this the spread of cluster means is a guess
-FLOOR = 0.05  # exposure probabilities below this make single customers carry the estimate
+FLOOR = 0.15  # exposures less likely than this put too much weight on single customers
+MIN_EFFECTIVE = 400  # outcomes other than 0, after weighting: benchmarks/calibration/spillover.py
 CLUSTER_EFFECTS = {
     "direct": "treated − untreated, in the same clusters",
     "spillover": "untreated − pure control",
@@ -185,9 +186,22 @@ def saturation(
       slope, untreated   +0.5500 (−0.3546 to +1.455)  12 clusters
       slope, treated     +0.5500 (−0.3768 to +1.477)  12 clusters
     """
+    found = _cluster_sums(units, outcome, cluster, treated, saturation)
+    return saturation_of_clusters(found, outcome, weigh=weigh, alpha=alpha, min_clusters=min_clusters)
+
+
+def saturation_of_clusters(
+    clusters: pd.DataFrame,
+    outcome: str = "outcome",
+    *,
+    weigh: str = "clusters",
+    alpha: float = 0.05,
+    min_clusters: int = MIN_CLUSTERS,
+) -> Saturation:
+    """The same from one row a cluster: `saturation`, `n`, `n_treated`, `sum` of the outcome, and `sum_treated`."""
     if weigh not in ("clusters", "customers"):
         raise InputError(Problem("weigh", f"`{weigh}` is not known", "use clusters or customers"))
-    found = _cluster_means(units, outcome, cluster, treated, saturation)
+    found = clusters
     levels = np.unique(found["saturation"])
     if levels[0] != 0:
         raise Refusal(
@@ -299,7 +313,7 @@ def _level(level: float, group: _Group, alpha: float) -> Level:
     return Level(level, group.clusters, *group.counts, *read("treated"), *read("untreated"))
 
 
-def _cluster_means(units, outcome: str, cluster: str, treated: str, saturation: str) -> pd.DataFrame:
+def _cluster_sums(units, outcome: str, cluster: str, treated: str, saturation: str) -> pd.DataFrame:
     """One row a cluster: its saturation, customers and sums, of all and of the treated; refuses what contradicts the design."""
     columns = (outcome, cluster, treated, saturation)
     absent = [name for name in columns if name not in units.columns]
@@ -399,13 +413,22 @@ def _whole(parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Exposure:
-    """Customers of one arm by whether a mate of their household is in the personalised arm."""
+    """Customers of one arm by whether a mate of their household is in the personalised arm.
+
+    `effective` is what their outcomes other than 0 are worth after weighting (Kish 1965), `mean` the weighted mean.
+    """
 
     arm: str
     mate: bool
     n: int
-    nonzero: int
+    effective: float
     mean: float
+
+    @classmethod
+    def of(cls, arm: str, mate: bool, y: np.ndarray, weight: np.ndarray) -> Exposure:
+        buys = weight[y != 0]
+        effective = float(buys.sum() ** 2 / (buys**2).sum()) if len(buys) else 0.0
+        return cls(arm, mate, len(y), effective, float((weight * y).sum() / weight.sum()) if len(y) else 0.0)
 
 
 @dataclass(frozen=True)
@@ -471,7 +494,7 @@ def household_spillover(
     complete: str | None = None,
     alpha: float = 0.05,
     floor: float = FLOOR,
-    min_nonzero: int = MIN_NONZERO,
+    min_effective: float = MIN_EFFECTIVE,
 ) -> Households:
     """What the offers of one person do to the others of the household, where persons and not households were drawn.
 
@@ -482,8 +505,9 @@ def household_spillover(
     often.  Customers without mates, or with so many that an exposure has a probability below `floor`, are left out: the
     effect is of the others.  Errors are added up within households, and the interval takes the skew out (Hall 1992).
 
-    `complete` names a column of truths: who is not complete counts as a mate, and has no outcome yet.  An effect with fewer
-    than `min_nonzero` outcomes other than 0 in an exposure is refused; raises Refusal where none is left.
+    `complete` names a column of truths: who is not complete counts as a mate, and has no outcome yet.  An effect is
+    refused where the outcomes other than 0 of an exposure are worth fewer than `min_effective` equal ones (Kish 1965);
+    raises Refusal where no effect is left.
 
     >>> rng = np.random.default_rng(1)
     >>> units = pd.DataFrame({"home": np.repeat(range(3000), 2), "arm": rng.choice(["personalised", "holdout"], 6000)})
@@ -491,10 +515,10 @@ def household_spillover(
     >>> units["spend"] = rng.exponential(20, 6000) + 3 * (units["arm"] == "personalised") + 2 * (mates > 0)
     >>> print(household_spillover(units, "spend", "home", 0.5))
     households, mean of spend: 6,000 customers with mates
-      spillover on holdout       +1.441 (+0.0006263 to +2.873)  2,227 households
-      spillover on personalised  +1.727 (+0.2677 to +3.187)  2,246 households
-      own offers, no mate's      +3.048 (+1.558 to +4.538)  2,227 households
-      own offers and a mate's    +4.775 (+3.310 to +6.241)  1,527 households
+      spillover on holdout       +1.441 (−0.001563 to +2.876)  2,227 households
+      spillover on personalised  +1.727 (+0.2654 to +3.189)  2,246 households
+      own offers, no mate's      +3.048 (+1.556 to +4.540)  2,227 households
+      own offers and a mate's    +4.775 (+3.308 to +6.243)  1,527 households
     """
     frame = _person_rows(units, outcome, household, by, complete, share)
     known = frame["home"].notna().to_numpy()
@@ -515,16 +539,7 @@ def household_spillover(
         count = int(np.isnan(y).sum())
         raise InputError(Problem("units", f"{count:,} have no value", "who did nothing has 0", outcome, count=count))
     places = {(name, seen): (own == (name == arm)) & (mate == seen) for name in (versus, arm) for seen in (False, True)}
-    exposures = {
-        (name, seen): Exposure(
-            name,
-            seen,
-            int(at.sum()),
-            int((y[at] != 0).sum()),
-            float(np.average(y[at], weights=weight[at])) if at.any() else 0.0,
-        )
-        for (name, seen), at in places.items()
-    }
+    exposures = {(name, seen): Exposure.of(name, seen, y[at], weight[at]) for (name, seen), at in places.items()}
     contrasts = {
         f"spillover on {versus}": ((versus, True), (versus, False)),
         f"spillover on {arm}": ((arm, True), (arm, False)),
@@ -533,12 +548,12 @@ def household_spillover(
     }
     effects, refused = [], []
     for name, pair in contrasts.items():
-        few = min((exposures[key] for key in pair), key=lambda seen: seen.nonzero)
-        if few.nonzero < min_nonzero:
+        few = min((exposures[key] for key in pair), key=lambda seen: seen.effective)
+        if few.effective < min_effective:
             whose = f"{few.arm} with {'a' if few.mate else 'no'} mate in {arm}"
             refused.append(
-                f"{name}: {few.nonzero:,} customers of {whose} have a value other than 0 and {min_nonzero} are needed; "
-                "collect more customers, or draw whole households."
+                f"{name}: the {few.n:,} customers of {whose} are worth {few.effective:,.0f} buyers after weighting and "
+                f"{min_effective:g} are needed; collect more customers, or draw whole households."
             )
             continue
         found = weighted_difference(y, weight, places[pair[0]], places[pair[1]], home, alpha)
@@ -564,32 +579,29 @@ def weighted_difference(
     """Difference of two weighted means with its error added up within clusters: (value, se, low, high, level, p).
 
     `one` and `two` are truths, one entry a row; `cluster` holds whole numbers from 0.  Means are divided by the sum of their
-    weights (Hájek 1971), errors are linearised and summed within a cluster, and the skew of the sum is taken out of the
-    interval (Hall 1992).
+    weights (Hájek 1971), errors are linearised and summed within a cluster; the interval takes out the skew of their sum
+    (Hall 1992), and the degrees of freedom of t follow from how evenly the variance is spread over the clusters
+    (Satterthwaite 1946).
 
     >>> y, place = np.array([1.0, 2, 3, 4, 5, 7]), np.arange(6)
     >>> found = weighted_difference(y, np.ones(6), place > 2, place < 3, place)
     >>> round(found[0], 4), round(found[1], 4)
     (3.3333, 1.0541)
     """
-    value, variance, parts = 0.0, 0.0, np.zeros(int(cluster.max()) + 1)
-    dof = 0.0
+    value, parts = 0.0, np.zeros(int(cluster.max()) + 1)
     for rows, sign in ((one, 1.0), (two, -1.0)):
         w, values, own = weight[rows], y[rows], cluster[rows]
         mean = float((w * values).sum() / w.sum())
         summed = np.bincount(own, w * (values - mean) / w.sum(), minlength=len(parts))
         size = len(np.unique(own))
-        summed *= math.sqrt(size / (size - 1))
         value += sign * mean
-        parts += sign * summed
-        dof += float((summed**2).sum()) ** 2 / (size - 1)
-        variance += float((summed**2).sum())
-    df = variance**2 / dof
+        parts += sign * math.sqrt(size / (size - 1)) * summed
     spread = float((parts**2).sum())
     if spread <= (1e-12 * np.abs(y).max()) ** 2:
         raise Refusal("households: no customer differs from another, so there is nothing to compare.")
     se = math.sqrt(spread)
     skew = float((parts**3).sum()) / se**3
+    df = 2 * spread**2 / float((parts**4).sum())  # a variance carried by few clusters is known from few
     quantile, t = -float(special.stdtrit(df, alpha / 2)), value / se
     corrected = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
     low, high = (value - se * _studentised(end, skew) for end in (quantile, -quantile))
