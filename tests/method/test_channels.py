@@ -243,18 +243,18 @@ def by_method(rows, naive=False):
 
 
 def test_factorial_calibration_and_what_naive_reading_does():
-    rows = {row.method + ("" if row.power is None else " with effect"): row for row in cases.run_factorial(700, 5)}
+    rows = {row.method + ("" if row.power is None else " with effect"): row for row in cases.run_factorial(500, 5)}
     for row in rows.values():
         if row.kind == "closed" and not row.naive:
-            assert 0.917 < row.coverage < 0.983
-            assert row.miss_low < 0.049 and row.miss_high < 0.049
+            assert 0.911 < row.coverage < 0.989
+            assert row.miss_low < 0.053 and row.miss_high < 0.053
     added = next(row for row in rows.values() if row.method.startswith("effects of each channel alone"))
     assert added.coverage < 0.75  # the sum is not the total
     unadjusted = next(row for row in rows.values() if row.method == "each channel at .05")
     assert unadjusted.false_positive > 0.10
     for method in ("test of any interaction", "Holm over the channels"):
         row = next(row for row in rows.values() if row.method == method)
-        assert row.false_positive < 0.083 and row.power > 0.5
+        assert row.false_positive < 0.089 and row.power > 0.5
 
 
 # ---------------------------------------------------------------- the effect on those reached
@@ -389,9 +389,9 @@ def test_evidence_of_those_reached():
 
 @pytest.mark.parametrize("place", [1, 2, 3, 4])
 def test_reached_calibration_and_what_naive_reading_does(place):
-    closed, *naive = cases.CASES[place].run(800, 5)
-    assert 0.92 < closed.coverage < 0.98
-    assert closed.miss_low < 0.047 and closed.miss_high < 0.047
+    closed, *naive = cases.CASES[place].run(500, 5)
+    assert 0.911 < closed.coverage < 0.989
+    assert closed.miss_low < 0.053 and closed.miss_high < 0.053
     if place in (1, 2):
         (openers,) = [row for row in naive if row.method == "those reached less the rest of their arm"]
         assert openers.coverage == 0  # a huge effect where there is hardly one, or none
@@ -477,13 +477,13 @@ def test_match_refuses():
 
 
 def test_match_calibration_and_what_naive_reading_does():
-    corrected, null, whole, one_rate, worst = cases.run_match(700, 5)
+    corrected, null, whole, one_rate, worst = cases.run_match(500, 5)
     for row in (corrected, null):
-        assert 0.917 < row.coverage < 0.983
+        assert 0.911 < row.coverage < 0.989
         assert row.refused < 0.09
     assert whole.coverage < 0.5
     assert one_rate.false_positive > 0.3
-    assert worst.false_positive < 0.083
+    assert worst.false_positive < 0.089
 
 
 def test_a_customer_who_opens_is_not_like_the_rest():
@@ -494,3 +494,18 @@ def test_a_customer_who_opens_is_not_like_the_rest():
     assert seen.low < 0 < seen.high
     assert seen.naive == pytest.approx(drawn.truth["naive"], rel=0.05)
     assert seen.naive > 20
+
+
+def test_the_synthetic_retailer_s_truth_is_met():
+    """In the demo's model only who is reached changes, so the effect on those reached is that of assignment ÷ reach."""
+    from fairlift.simulate import draw_units, population, read_scenario
+
+    scenario = read_scenario("demo")
+    arms = population(scenario).arms
+    units = draw_units(scenario, seed=3, customers=15_000)
+    units["reached"] = (units["personalised_exposures"] > 0).astype(int)
+    seen = cace(gather_reached(units, "revenue", "reached"), "revenue", "reached", "personalised", "holdout")
+    assert seen.reach == pytest.approx(scenario.offers.reach, abs=0.01)
+    assert seen.reach_versus == 0
+    truth = (arms["personalised"]["revenue"] - arms["holdout"]["revenue"]) / scenario.offers.reach
+    assert abs(seen.value - truth) < 3 * seen.se

@@ -486,6 +486,8 @@ def test_channels_drawn_beside_the_experiment_become_columns(shop, study_of):
     np.testing.assert_array_equal(units["factor_push"].astype(float), push)
     assert units["factor_push"].isna().sum() == 10
     assert any("10 of 20 customers were not drawn for the channel `push`" in text for text in study.mart["warnings"])
+    held = units.query("arm == 'holdout'")["factor_email"].sum()
+    assert any(f"{held} customers of the holdout were drawn to have" in text for text in study.mart["warnings"])
 
 
 def test_without_channels_the_units_are_the_same_to_the_byte(shop, study_of):

@@ -153,9 +153,10 @@ def cace(
     _check(gathered, reached, arm, versus, interval, alpha, leak)
     itt = effect(gathered, Mean(outcome), arm, versus, interval=interval, alpha=alpha, min_nonzero=min_nonzero)
     one, two = gathered.arm(arm), gathered.arm(versus)
-    first = one.mean(reached) - two.mean(reached)
+    reach, reach_versus = (round(float(sample.mean(reached) * sample.n)) / float(sample.n) for sample in (one, two))
+    first = reach - reach_versus
     pairs = [_pair(sample, outcome, reached) for sample in (one, two)]
-    spread = sum(pair.second[2] for pair in pairs)
+    spread = sum(r * (1 - r) / (pair.n - 1) for r, pair in zip((reach, reach_versus), pairs, strict=True))
     f = float(first**2 / spread) if spread > 0 else (math.inf if first else 0.0)
     _refuse_weak(
         outcome, reached, one, two, arm, versus, f, max(min_f, float(special.stdtrit(itt.df_limits, alpha / 2)) ** 2)
@@ -178,8 +179,8 @@ def cace(
         arm=arm,
         versus=versus,
         itt=itt,
-        reach=float(one.mean(reached)),
-        reach_versus=float(two.mean(reached)),
+        reach=reach,
+        reach_versus=reach_versus,
         f=f,
         value=value,
         se=se,

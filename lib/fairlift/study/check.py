@@ -389,7 +389,9 @@ class _Across:
             return []
         table, problems = self.read["assignments"], []
         rows = table.typed
-        mine = rows.filter(rows.experiment == self.settings.experiment).select("customer_id", "assigned_at")
+        held = rows.variant.isin(self.settings.arms.holdout)
+        mine = rows.filter(rows.experiment == self.settings.experiment)
+        mine = mine.select("customer_id", "assigned_at", held=held)
         for name, factor in self.settings.factors.items():
             drawn = rows.filter(rows.experiment == factor.experiment)
             found = [row["variant"] for row in _few(drawn.select("variant").distinct(), 1000)]
@@ -405,6 +407,7 @@ class _Across:
                 drawn=both.on.count(),
                 on=both.on.sum().fill_null(0),
                 late=both.count(where=both.drawn_at > both.assigned_at),
+                held=both.count(where=both.held & (both.on == 1)),
             )
             problems += self._factor(table, name, _few(counted, 1)[0], mend)
         return problems
@@ -423,6 +426,10 @@ class _Across:
             what = f"{counts['late']:,} customers were drawn for the channel `{name}` after their outcome window began"
             way = "draw all channels before the window, or the effect is diluted"
             problems.append(table.problem(what, way, column="assigned_at", severity="warning"))
+        if counts["held"]:
+            what = f"{counts['held']:,} customers of the holdout were drawn to have the channel `{name}` on"
+            way = "draw channels only among customers who get offers: a holdout gets none, in any channel"
+            problems.append(table.problem(what, way, column="variant", severity="warning"))
         return problems
 
     def customers(self) -> list[Problem]:
