@@ -13,6 +13,7 @@ from fairlift.checklist import catalogue
 from fairlift.checklist.answers import Entry, fold, read_file
 from fairlift.ethics.fairness import fairness_evidence
 from fairlift.launch import CONDITIONS, GO, NO_GO, Manifest, decide, explain
+from fairlift.method.contamination import contamination_evidence
 from fairlift.method.validity import validity_evidence
 from fairlift.risk.complaints import complaints_evidence
 from fairlift.sales.incremental import incremental_evidence
@@ -155,6 +156,7 @@ def decided(tmp_path_factory):
             *incremental_evidence(study),
             *complaints_evidence(study),
             *fairness_evidence(study.units, settings.protected, window, look=look),
+            *contamination_evidence(study.units, window),
         ]
         rows = [replace(row, status="registered") if row.design == "randomised" else row for row in rows]
         clock = settings.clock()
