@@ -217,6 +217,13 @@ def test_customers_keep_their_arm_while_the_experiment_grows():
     assert (fresh != drawn).mean() > 0.3  # naive: cutting the range anew at each stage
 
 
+def test_the_order_in_which_arms_are_written_changes_nothing():
+    turned = dict(reversed(ARMS.items()))
+    assert allocate(turned) == allocate(ARMS)
+    grown = {"b": 2, "a": 1, "c": 1}
+    assert allocate(grown, before=allocate(ARMS)) == allocate(dict(sorted(grown.items())), before=allocate(turned))
+
+
 def test_an_allocation_reads_well():
     assert str(allocate({"new": 3, "old": 1}, share=0.5)).splitlines() == [
         "allocation: new 37.50 %, old 12.50 %",

@@ -240,7 +240,7 @@ def _variants(study: Study, plan: Plan, people: pd.DataFrame) -> pd.Series:
     batch = people["assigned_at"].map({at: stamp(at) for at in people["assigned_at"].unique()})
     found = pd.Series(None, index=people.index, dtype=object)
     for place, arms in enumerate(allocations):
-        here = people[stage == place].drop(columns="variant", errors="ignore").assign(batch=batch)
+        here = people.assign(batch=batch)[stage == place].drop(columns="variant", errors="ignore")
         if here.empty:
             continue
         drawn = draw(

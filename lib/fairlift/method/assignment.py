@@ -83,7 +83,8 @@ def allocate(weights: Mapping[str, float], share: float = 1.0, before: Allocatio
 
     With `before`, the allocation so far, only units that must move do: an arm that shrinks gives up its last buckets, an
     arm that grows takes those, and then units that were in no arm.  So a ramp of `share` under the same weights moves
-    nobody from one arm to another.
+    nobody from one arm to another.  Arms are taken in the order of their names, so the order in which they are written
+    changes nothing.
 
     >>> pilot = allocate({"new": 1, "old": 1}, share=0.1)
     >>> full = allocate({"new": 1, "old": 1}, before=pilot)
@@ -93,7 +94,7 @@ def allocate(weights: Mapping[str, float], share: float = 1.0, before: Allocatio
     0.05
     """
     _refuse(_weights(weights, share))
-    wanted = _sizes(weights, share)
+    wanted = _sizes(dict(sorted(weights.items())), share)
     if before is None:
         kept, free = [], [(0, BUCKETS)]
     else:
