@@ -169,6 +169,49 @@ def running_totals(running: pd.DataFrame, name: str, currency: str = "EUR") -> D
     return figure, alt, finding
 
 
+def by_level(means: pd.DataFrame, name: str, currency: str = "EUR") -> Drawn:
+    """Mean outcomes of two groups at several levels, with their intervals; the known truth as a diamond where there is one.
+
+    `means` has the columns level (a share), group, value, low, high in money, and truth (may be missing).
+    """
+    groups, marks = list(dict.fromkeys(means["group"])), ("o", "s", "^")
+    shades = (ARMS["personalised"], ARMS["control"], ARMS["holdout"])
+    known = "truth" in means and means["truth"].notna().any()
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 3.6))
+        for place, group in enumerate(groups):
+            rows = means[means["group"] == group]
+            where = rows["level"] + 0.02 * (
+                place - (len(groups) - 1) / 2
+            )  # side by side, so that intervals can be told apart
+            axes.vlines(where, rows["low"], rows["high"], color=shades[place], linewidth=2.5)
+            axes.plot(where, rows["value"], marks[place], color=shades[place], markersize=7, label=group)
+            if known:
+                axes.plot(
+                    where, rows["truth"], "D", color=TRUTH, markersize=6, markerfacecolor="none", markeredgewidth=1.8
+                )
+        axes.set_xticks(sorted(means["level"].unique()))
+        axes.xaxis.set_major_formatter(lambda value, _: number(value, "lift").replace(".0", ""))
+        axes.yaxis.set_major_formatter(lambda value, _: number(value, "money", currency))
+        axes.set_xlabel("Saturation   line: interval" + ("   diamond: truth" if known else ""))
+        axes.set_ylabel(name)
+        axes.legend(frameon=False)
+        sns.despine(figure)
+    lines = [
+        f"{row.group} at {number(row.level, 'lift')}: {estimate(row.value, row.low, row.high, 'money', currency)}"
+        for row in means.itertuples()
+    ]
+    alt = f"Means of {name.lower()} by saturation with intervals, one mark a group. " + "; ".join(lines) + "."
+    first, last = means.iloc[means["level"].argmin()], means.iloc[means["level"].argmax()]
+    gap = number(last["value"] - first["value"], "money", currency, signed=True)
+    held = (
+        f"; {int(means['truth'].between(means['low'], means['high']).sum())} of {len(means)} hold the truth"
+        if known
+        else ""
+    )
+    return figure, alt, f"From nobody to {number(last['level'], 'lift')} treated, {name.lower()} moves by {gap}{held}."
+
+
 def counts(numbers: pd.Series, name: str) -> Drawn:
     """How many of something fall into each kind, as bars with their numbers."""
     with matplotlib.rc_context(STYLE):
