@@ -19,11 +19,11 @@ from fairlift.method.power import (
     Duration,
     Gate,
     Joint,
+    Spread,
     Together,
     adjusted,
     duration,
     joint_of,
-    mean_spread,
     power_of,
     sample_size,
     share_spread,
@@ -356,12 +356,13 @@ class _Sizer:
             )
         return found
 
-    def _inflation(self, influence: np.ndarray) -> float:
-        """The design effect of the plan's clusters, their sizes and likeness as they are; 1 where customers are drawn singly."""
-        if self.clusters is None:
-            return 1.0
-        totals = pd.Series(influence).groupby(self.clusters.to_numpy()).sum()
-        return max(1.0, float((totals**2).sum() / (influence**2).sum()))
+    def _moments(self, influence: np.ndarray) -> tuple[float, float]:
+        """Variance and third moment a customer adds; where clusters are drawn whole, as they are, in size and likeness."""
+        totals = influence
+        if self.clusters is not None:
+            totals = np.bincount(pd.factorize(self.clusters)[0], weights=influence)
+        size = len(influence) - 1
+        return float((totals**2).sum() / size), float((totals**3).sum() / size)
 
     def _rho(self, kpi: Kpi) -> float | None:
         """The correlation with the same outcome in the window before."""
@@ -444,13 +445,14 @@ class _Sizer:
         if isinstance(kpi.metric, Proportion):
             level = self._level(kpi)
             risen = min(max(level + better * effect, 1e-9), 1 - 1e-9) if lift else level
+            inflate = self._moments(influence)[0] / (level * (1 - level)) if self.clusters is not None else 1.0
             spread = share_spread(risen, level)
+            spread = replace(spread, arm=spread.arm * inflate, versus=spread.versus * inflate)
         else:
-            sd = float(influence.std(ddof=1))
-            rises = isinstance(kpi.metric, Mean) and better == 1 and lift > 0
-            spread = mean_spread(sd * (1 + lift) if rises else sd, sd)
-        inflate = self._inflation(influence)
-        spread = replace(spread, arm=spread.arm * inflate, versus=spread.versus * inflate)
+            variance, third = self._moments(influence)
+            rises = 1 + lift if isinstance(kpi.metric, Mean) and better == 1 and lift > 0 else 1.0
+            third *= better if isinstance(kpi.metric, Mean) else 0  # ratios are not read with Hall's interval
+            spread = Spread(variance * rises**2, variance, third=third * rises**3, third_versus=third)
         return Gate(name, effect, spread, pair.arm, pair.versus, better)
 
     def _guard(self, guard: Guardrail, taken: Collection[str]) -> Gate | None:

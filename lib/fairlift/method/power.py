@@ -14,6 +14,7 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
 from fairlift.method.effect import MIN_NONZERO, effect
+from fairlift.method.effect import _studentised as studentised
 from fairlift.method.interval import clopper_pearson
 from fairlift.method.metric import Mean
 from fairlift.method.moments import Moments
@@ -28,7 +29,8 @@ class Spread:
     """The variance one unit adds to the mean of its arm: the standard error is √(arm / n_arm + versus / n_versus).
 
     `null` replaces both where the test rejects by another variance than the one that holds (the pooled test of two shares);
-    `normal` uses the normal distribution instead of t.  `unit` says what is counted: customers, or clusters.
+    `normal` uses the normal distribution instead of t.  `unit` says what is counted: customers, or clusters.  `third` and
+    `third_versus` are the third central moments of a unit, for a mean that is read with Hall's interval.
     """
 
     arm: float
@@ -36,10 +38,16 @@ class Spread:
     null: float | None = None
     normal: bool = False
     unit: str = "customers"
+    third: float = 0.0
+    third_versus: float = 0.0
 
     def se(self, n: float, n_versus: float) -> float:
         """The standard error of the difference."""
         return math.sqrt(self.arm / n + self.versus / n_versus)
+
+    def skew(self, n: float, n_versus: float) -> float:
+        """The skewness of the difference: that of the smaller arm, as a rule, which is why a small holdout matters."""
+        return (self.third / n**2 - self.third_versus / n_versus**2) / self.se(n, n_versus) ** 3
 
     def df(self, n: float, n_versus: float) -> float:
         """Degrees of freedom: n − 2 where the variances are alike, else Welch's."""
@@ -74,15 +82,20 @@ class Size:
         )
 
 
-def mean_spread(sd: float, sd_versus: float | None = None) -> Spread:
+def mean_spread(
+    sd: float, sd_versus: float | None = None, skew: float = 0.0, skew_versus: float | None = None
+) -> Spread:
     """The spread of a mean whose units have the standard deviation `sd` (in the metric's unit), `sd_versus` in the other arm.
+
+    `skew` is the skewness of one unit; spend has much of it, and a small arm then needs more customers for a benefit.
 
     >>> print(sample_size(1.0, mean_spread(1.0), power=.9))
     to show a difference of 1 with power 90.00 %: 23 customers against 23
     """
     sd_versus = sd if sd_versus is None else sd_versus
+    skew_versus = skew if skew_versus is None else skew_versus
     _need(sd > 0 and sd_versus > 0, "the standard deviation is not above 0", "give that of one customer")
-    return Spread(sd**2, sd_versus**2)
+    return Spread(sd**2, sd_versus**2, third=skew * sd**3, third_versus=skew_versus * sd_versus**3)
 
 
 def share_spread(share: float, share_versus: float, pooled: bool = False) -> Spread:
@@ -142,7 +155,9 @@ def adjusted(spread: Spread, rho: float, rho_versus: float | None = None) -> Spr
     """
     rho_versus = rho if rho_versus is None else rho_versus
     _need(max(abs(rho), abs(rho_versus)) < 1, "a correlation is not within −1 and 1", "measure it on the past")
-    return replace(spread, arm=spread.arm * (1 - rho**2), versus=spread.versus * (1 - rho_versus**2))
+    left, left_versus = 1 - rho**2, 1 - rho_versus**2
+    third = {"third": spread.third * left**1.5, "third_versus": spread.third_versus * left_versus**1.5}
+    return replace(spread, arm=spread.arm * left, versus=spread.versus * left_versus, **third)
 
 
 def design_effect(icc: float, size: float, cv: float = 0.0) -> float:
@@ -242,9 +257,24 @@ def power_of(
     se = spread.se(n, n_versus)
     if spread.null is not None:
         limit *= math.sqrt(spread.null * (1 / n + 1 / n_versus)) / se
+    skew = spread.skew(n, n_versus)
+    if skew:
+        return _power_of_hall(effect / se, limit, skew)
     if df > 1e5:  # the same to five decimals, and quick
         return float(special.ndtr(effect / se - limit))
     return float(1 - special.nctdtr(df, effect / se, limit))
+
+
+def _power_of_hall(away: float, limit: float, skew: float) -> float:
+    """The power of Hall's interval (Hall 1992), by one Edgeworth term.
+
+    The standard error rises and falls with a skewed estimate, so the estimate z must pass
+    (limit − away) / (1 − limit × skew / 2), where `limit` is Hall's own.
+    """
+    limit = studentised(limit, skew)
+    beyond = (limit - away) / max(1 - limit * skew / 2, 0.1)
+    edgeworth = skew / 6 * (beyond**2 - 1) * math.exp(-(beyond**2) / 2) / math.sqrt(2 * math.pi)
+    return float(min(max(special.ndtr(-beyond) + edgeworth, 0.0), 1.0))
 
 
 def sample_size(effect: float, spread: Spread, *, power: float = 0.8, share: float = 0.5, **test) -> Size:
@@ -256,9 +286,11 @@ def sample_size(effect: float, spread: Spread, *, power: float = 0.8, share: flo
     22.021
     """
     _need(0 < power < 1 and 0 < share < 1, "power or share is not between 0 and 1", "write .8 for 80 %")
-    reach = _power_of_total(effect, spread, share, test)
     least = 2.001 / min(share, 1 - share)
-    exact = _crossing(lambda total: reach(total) - power, least, MOST)
+    for calm in (replace(spread, third=0.0, third_versus=0.0), spread):
+        # a skew is corrected for in samples large enough for it, so it only adds to the size without
+        reach = _power_of_total(effect, calm, share, test)
+        exact = least = _crossing(lambda total, reach=reach: reach(total) - power, least or MOST, MOST)
     if exact is None:
         raise Refusal(
             f"no experiment is large enough to show {effect:g}: a larger effect, or a calmer metric, could be."
