@@ -14,8 +14,11 @@ from scipy import optimize, special
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.format import number
 from fairlift.method.effect import Effect, _studentised
+from fairlift.method.metric import Mean, Proportion
 
 SPENDINGS = ("obrien_fleming", "pocock", "power")
+BUYERS = 200  # outcomes other than 0 in the arm with fewer of them, for a mean; before that its tails are too far off
+EVENTS = 10  # the same for a share
 LEAST = 1e-12  # alpha below this buys no boundary
 FAR = 8.5  # standard deviations beyond which nothing is left to integrate
 
@@ -182,9 +185,10 @@ def at_look(
     `seen` are the complete units in both arms together at every look so far, the present one last; `planned_n` how many
     were planned; `looks` how many looks were.  With probability 1 − alpha the intervals of all looks hold the true effect
     together.  The boundary comes from the shares actually reached; the last planned look spends what is left, however many
-    units it has.  Units must each have a completed outcome window.
+    units it has.  Units must each have a completed outcome window.  Hall's shape is kept where the effect has it; early looks
+    ask far out in the tails, so with fewer than 200 outcomes other than 0 in an arm (10 for a share) a look is refused.
 
-    Raises Refusal for a look beyond the plan, and where a look comes so early, or so late, that there is no alpha for it.
+    Raises Refusal for that, for a look beyond the plan, and where a look comes so early, or so late, that it has no alpha.
     """
     alpha = 1 - effect.level if alpha is None else alpha
     if len(seen) > looks:
@@ -192,6 +196,8 @@ def at_look(
             f"{effect.metric}: look {len(seen)} of {looks} planned; a look beyond the plan has no alpha left, so decide by "
             "the last planned one, or plan a new experiment."
         )
+    _check_read(effect, "look")
+    refuse_few(effect)
     counts = _increasing(seen)
     reach = boundary_at(counts, planned_n, looks, alpha, spending, rho)
     if math.isinf(reach):
@@ -228,6 +234,21 @@ def boundary_at(
     1.964
     """
     return _boundary(_increasing(seen), planned_n, len(seen) == looks, spending, alpha, rho)
+
+
+def refuse_few(seen: Effect) -> None:
+    """Refuse an estimate that a handful of buyers, or of events, would carry."""
+    least = {Mean: BUYERS, Proportion: EVENTS}.get(type(seen.metric), 0)
+    if seen.fewest is not None and seen.fewest < least:
+        raise Refusal(
+            f"{seen.metric}: an arm has {number(seen.fewest, 'count')} units with a value other than 0 and "
+            f"{number(least, 'count')} are needed, because before that chance carries the estimate; wait for more."
+        )
+
+
+def _check_read(seen: Effect, how: str) -> None:
+    if seen.interval not in ("hall", "welch"):
+        raise InputError(Problem(how, f"the effect is already read as {seen.interval}", "give the effect as it was"))
 
 
 def _normal(t: float, df: float) -> float:

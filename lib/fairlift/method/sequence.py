@@ -14,12 +14,11 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
 from fairlift.method.effect import Effect, _studentised, effect
-from fairlift.method.metric import Mean, Metric, Proportion
+from fairlift.method.looks import refuse_few
+from fairlift.method.metric import Metric
 from fairlift.method.moments import Moments, moments
 
 BURN_IN = 500  # units in the smaller arm
-BUYERS = 200  # outcomes other than 0 in the arm with fewer of them, for a mean
-EVENTS = 10  # the same for a share
 
 
 def sequence(
@@ -106,6 +105,7 @@ def running(
 
     Raises Refusal when some unit's window reaches beyond `as_of`: its outcome still accrues, and such units are no sequence.
 
+    >>> from fairlift.method import Mean
     >>> units = pd.DataFrame({"arm": ["a", "b"], "on": [date(2026, 3, 1)] * 2, "spend": [1.0, 2.0]})
     >>> running(units, Mean("spend"), "a", "b", entered="on", window_days=28, as_of=date(2026, 3, 9), planned_n=4000)
     Traceback (most recent call last):
@@ -184,12 +184,7 @@ def _refuse_early(seen: Effect, burn_in: int) -> None:
             f"{seen.metric}: the smaller arm has {number(smaller, 'count')} complete units and the burn-in is "
             f"{number(burn_in, 'count')}, so there is no confidence sequence yet; wait for more."
         )
-    least = {Mean: BUYERS, Proportion: EVENTS}.get(type(seen.metric), 0)
-    if seen.fewest is not None and seen.fewest < least:
-        raise Refusal(
-            f"{seen.metric}: an arm has {number(seen.fewest, 'count')} units with a value other than 0 and "
-            f"{number(least, 'count')} are needed, because before that chance carries the estimate; wait for more."
-        )
+    refuse_few(seen)
 
 
 def crossed(low: Sequence[float], high: Sequence[float], at: float = 0.0) -> int | None:
