@@ -8,8 +8,9 @@ from scipy import special
 
 from fairlift.errors import Refusal
 from fairlift.method.calibration import Row, scored
-from fairlift.method.clusters import cluster_effect, icc
+from fairlift.method.clusters import cluster_effect
 from fairlift.method.geo import match_pairs
+from fairlift.method.icc import icc
 from fairlift.simulate.stores import StoreTrial, StoreTrials, draw_half, draw_trials, naive_z
 
 EIGHT = StoreTrial(stores=8)

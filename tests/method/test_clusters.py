@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fairlift.errors import InputError, Refusal
-from fairlift.method.clusters import by_cluster, cluster_effect, design_effect, icc
+from fairlift.method.cluster_evidence import cluster_evidence, likeness_evidence
+from fairlift.method.cluster_means import by_cluster
+from fairlift.method.clusters import cluster_effect
 from fairlift.method.geo import draw_pairs, match_pairs, placebo
+from fairlift.method.icc import icc
+from fairlift.method.power import design_effect
 from fairlift.method.randomisation import Design, Studentised, fewest, randomise
 from fairlift.simulate.stores import StoreTrial, customers, draw_trials, naive_z
 
@@ -394,8 +398,8 @@ def test_the_design_effect_is_the_variance_that_is_seen():
     trials = draw_trials(trial, 4_000, seed=2)
     means = (trials.size * trials.mean).sum(axis=1) / trials.size.sum(axis=1)
     alone = trial.sd**2 / (1 - trial.icc) / (trial.stores * trial.customers)
-    assert means.var() / alone == pytest.approx(design_effect(100, 0.05, cv=0.5), rel=0.1)
-    assert means.var() / alone > 1.1 * design_effect(100, 0.05)
+    assert means.var() / alone == pytest.approx(design_effect(0.05, 100, cv=0.5), rel=0.1)
+    assert means.var() / alone > 1.1 * design_effect(0.05, 100)
 
 
 def test_an_icc_that_cannot_be_computed_is_refused():
@@ -473,6 +477,42 @@ def test_the_placebo_sees_a_hand_in_the_draw_and_what_pairs_can_detect():
     assert placebo(by_cluster(picked, "spend", "store", "arm", pre="before", block="pair"), "new", "old").failed
     t = stats.nct(11, check.detectable / check.effect.se)
     assert t.sf(stats.t.ppf(0.975, 11)) == pytest.approx(0.8, abs=1e-6)
+
+
+# ---------------------------------------------------------------- evidence
+
+
+def test_what_was_drawn_whole_becomes_evidence_over_customers(people):
+    units = people.assign(cluster=people["store"], revenue=people["spend"], stratum=None)
+    (row,) = cluster_evidence(units, "revenue", [("new", "old")], 56, "EUR")
+    found = read(people, average="customers")
+    assert (row.value, row.low, row.high, row.p) == (found.value, found.low, found.high, found.p)
+    assert (row.verdict, row.n, row.design) == ("reported", len(people), "randomised")
+
+
+def test_where_customers_were_drawn_there_is_no_cluster_effect(people):
+    assert cluster_evidence(people, "spend", [("new", "old")], 56, "EUR") == []
+    assert cluster_evidence(people.assign(cluster=np.nan), "spend", [("new", "old")], 56, "EUR") == []
+
+
+def test_a_refusal_is_told_in_the_evidence_without_a_number(people):
+    few = people[people["store"] < "S06"].assign(cluster=people["store"])
+    (row,) = cluster_evidence(few, "spend", [("new", "old")], 56, "EUR")
+    assert row.value is None and "8 clusters, 4 in each arm" in row.statement
+    split = people.assign(cluster="one " + people["pair"].astype(str))
+    (row,) = cluster_evidence(split, "spend", [("new", "old")], 56, "EUR")
+    assert row.value is None and "stand in two arms" in row.statement
+
+
+def test_the_cost_of_drawing_stores_becomes_evidence(people):
+    alike, cost = likeness_evidence(people, "spend", "store", 56)
+    found = icc(by_cluster(people, "spend", "store"))
+    assert (alike.value, alike.low, alike.high) == (found.value, found.low, found.high)
+    assert cost.value == pytest.approx(1 + ((found.cv**2 + 1) * found.size - 1) * found.value)
+    assert likeness_evidence(people, "spend", "shop", 56) == []
+    assert likeness_evidence(people.assign(store=np.nan), "spend", "store", 56) == []
+    (row, _) = likeness_evidence(people.assign(spend=1.0), "spend", "store", 56)
+    assert row.value is None and "do not differ" in row.statement
 
 
 # ---------------------------------------------------------------- known truths

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fairlift.errors import InputError
-from fairlift.method.clusters import by_cluster, icc
+from fairlift.method.cluster_means import by_cluster
+from fairlift.method.icc import icc
 from fairlift.simulate.stores import StoreTrial, customers, draw_half, draw_trials
 
 TRIAL = StoreTrial(stores=24, cv=0.5, icc=0.08, regional=0.25, steady=0.7, effect=3.0, lean=0.6)

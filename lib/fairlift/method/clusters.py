@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
@@ -12,8 +12,10 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.format import interval as between
 from fairlift.format import number
+from fairlift.method.cluster_means import Clusters
 from fairlift.method.effect import _aligned, _p, _percent
-from fairlift.method.moments import _absent, _held, _not_numeric, _refuse
+from fairlift.method.icc import Anova
+from fairlift.method.moments import _refuse
 from fairlift.method.randomisation import (
     DRAWS,
     EXACT_UP_TO,
@@ -28,39 +30,6 @@ FEW = 30  # clusters, below which the draws themselves are the reference
 LEAST_DF = 4  # below this a t with the sandwich's degrees of freedom no longer holds (Tipton 2015)
 AVERAGES = ("clusters", "customers")
 INFERENCES = ("randomisation", "t")
-
-
-@dataclass(frozen=True, eq=False)
-class Clusters:
-    """One entry a cluster, in the order of their names: all that any estimate below needs.
-
-    `n` customers, `mean` of the outcome, `within` the sum of squares around that mean, `pre` the mean of the pre-period
-    covariate, `arm` and `block` (a pair or a stratum) where they were given.
-    """
-
-    outcome: str
-    name: np.ndarray
-    n: np.ndarray
-    mean: np.ndarray
-    within: np.ndarray
-    arm: np.ndarray | None = None
-    pre: np.ndarray | None = None
-    block: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.name)
-
-    def of(self, *arms: str) -> Clusters:
-        """The clusters of these arms."""
-        chosen = np.isin(self.arm, arms)
-        parts = {key: value[chosen] for key, value in vars(self).items() if isinstance(value, np.ndarray)}
-        return replace(self, **parts)
-
-    def before(self) -> Clusters:
-        """The same clusters with the pre-period as the outcome: what an A/A check reads."""
-        if self.pre is None:
-            raise InputError(Problem("clusters", "no pre-period was gathered", "name it: `pre=`"))
-        return replace(self, outcome=f"{self.outcome} before", mean=self.pre, within=np.zeros(len(self)), pre=None)
 
 
 @dataclass(frozen=True)
@@ -115,78 +84,6 @@ class ClusterEffect:
         return "\n".join([head, *_aligned(rows), f"{limits} ({', '.join(how)})"])
 
 
-@dataclass(frozen=True)
-class Icc:
-    """How alike customers of one cluster are (0 not at all, 1 entirely), and what drawing clusters therefore costs."""
-
-    outcome: str
-    value: float
-    low: float
-    high: float
-    level: float
-    clusters: int
-    n: int
-    size: float
-    cv: float
-
-    @property
-    def design_effect(self) -> float:
-        """By how much drawing clusters multiplies the variance, and so the customers needed."""
-        return design_effect(self.size, self.value, self.cv)
-
-    @property
-    def design_effect_limits(self) -> tuple[float, float]:
-        """The design effect at the limits of the ICC."""
-        return design_effect(self.size, self.low, self.cv), design_effect(self.size, self.high, self.cv)
-
-    def __str__(self) -> str:
-        limits = f"{_percent(self.level)} interval {between(self.low, self.high)}"
-        cost = f"{number(self.design_effect, 'times')} ({between(*self.design_effect_limits, 'times')})"
-        return "\n".join(
-            [
-                f"ICC of {self.outcome}: {self.clusters:,} clusters, {self.n:,} customers, sizes {number(self.size, 'count')} "
-                f"on average (CV {self.cv:.2f})",
-                f"  {number(self.value)}, {limits}",
-                f"  design effect {cost}",
-            ]
-        )
-
-
-def by_cluster(
-    table, outcome: str, cluster: str, arm: str | None = None, *, pre: str | None = None, block: str | None = None
-) -> Clusters:
-    """Reduce customers to one entry a cluster, in one pass where the table lives.
-
-    `table` is a pandas frame or an Ibis table with one row a customer (or one row a store, which is then a cluster of
-    one); the other arguments name its columns.  `pre` is a covariate from before the draw: a cluster's is the mean of
-    those customers who have one.  `block` is the pair or stratum within which clusters were drawn.
-
-    Raises InputError with all problems at once: absent or non-numeric columns, missing or infinite outcomes, customers
-    without cluster or arm, a cluster in two arms or two blocks, a cluster without any pre-period.
-
-    >>> import pandas as pd
-    >>> rows = pd.DataFrame({"store": ["s", "s", "t"], "spend": [1.0, 3.0, 5.0]})
-    >>> found = by_cluster(rows, "spend", "store")
-    >>> found.n.tolist(), found.mean.tolist(), found.within.tolist()
-    ([2.0, 1.0], [2.0, 5.0], [2.0, 0.0])
-    """
-    keys = {"name": cluster} | {key: name for key, name in (("arm", arm), ("block", block)) if name is not None}
-    values = {"mean": outcome} | ({"pre": pre} if pre is not None else {})
-    columns = (*keys.values(), *values.values())
-    _refuse(_absent(columns, [str(name) for name in table.columns]))
-    with _held(table, columns) as held:
-        _refuse(_not_numeric(held, tuple(values.values())))
-        found = _reduced(held, keys, values)
-    _refuse(_wrong(found, keys, values))
-    order = np.argsort(found["name"].astype(str), kind="stable")
-    n = found["n"].astype(float)
-    spread = np.nan_to_num(found["variance"].astype(float)) * (n - 1)
-    parts = {"name": found["name"], "n": n, "mean": found["mean"].astype(float), "within": spread}
-    parts |= {"pre": found["pre"].astype(float)} if pre is not None else {}
-    parts |= {key: found[key].astype(str) for key in ("arm", "block") if key in keys}
-    return Clusters(outcome, **{key: value[order] for key, value in parts.items()})
-
-
 def cluster_effect(
     clusters: Clusters,
     arm: str,
@@ -221,6 +118,7 @@ def cluster_effect(
     sandwich; InputError for arms or options that do not exist.
 
     >>> import pandas as pd
+    >>> from fairlift.method.cluster_means import by_cluster
     >>> means = [5.2, 6.1, 7.4, 8.3, 1.7, 2.5, 3.6, 4.8]
     >>> stores = pd.DataFrame({"store": list("abcdefgh"), "arm": ["new"] * 4 + ["old"] * 4, "spend": means})
     >>> print(cluster_effect(by_cluster(stores, "spend", "store", "arm"), "new", "old"))
@@ -265,148 +163,6 @@ def cluster_effect(
         pairs=both.block is not None and design.pairs,
         **found,
     )
-
-
-def icc(clusters: Clusters, alpha: float = 0.05) -> Icc:
-    """Estimate the intraclass correlation from the analysis of variance, within arms where there are arms.
-
-    The interval is Wald's (1940), exact for clusters of unequal size where store means are normal.  Nothing below 0 is
-    shown: there the clusters differ no more than chance makes them.  Raises Refusal with fewer than two clusters more than
-    arms, or where no cluster has two customers.
-
-    >>> import pandas as pd
-    >>> rows = pd.DataFrame({"store": ["s", "s", "t", "t"], "spend": [1.0, 2.0, 5.0, 6.0]})
-    >>> round(icc(by_cluster(rows, "spend", "store")).value, 4)
-    0.9394
-    """
-    found = _Anova(clusters)
-    theta = found.theta
-    limits = [
-        _share(lambda theta, q=q: found.ratio(theta) > q)
-        for q in (
-            special.fdtri(found.left, found.inside, 1 - alpha / 2),
-            special.fdtri(found.left, found.inside, alpha / 2),
-        )
-    ]
-    n = clusters.n
-    size = float(n.mean())
-    return Icc(
-        outcome=clusters.outcome,
-        value=theta / (1 + theta),
-        low=limits[0],
-        high=limits[1],
-        level=1 - alpha,
-        clusters=len(clusters),
-        n=int(n.sum()),
-        size=size,
-        cv=float(n.std()) / size,
-    )
-
-
-def design_effect(size: float, icc: float, cv: float = 0.0) -> float:
-    """By how much drawing whole clusters multiplies the variance: 1 + ((cv² + 1) size − 1) icc (Eldridge et al. 2006).
-
-    `size` is the mean number of customers a cluster, `cv` the sizes' standard deviation over it; an ICC below 0 counts as 0.
-
-    >>> design_effect(350, 0.05), round(design_effect(350, 0.05, cv=0.65), 2)
-    (18.45, 25.84)
-    """
-    return 1 + ((cv**2 + 1) * size - 1) * max(icc, 0.0)
-
-
-# --- how alike customers are ----------------------------------------------------------------------------------------
-
-
-class _Anova:
-    """Between- against within-variance, around the means of the arms where there are arms."""
-
-    def __init__(self, clusters: Clusters):
-        n, arms = clusters.n, np.zeros(len(clusters)) if clusters.arm is None else clusters.arm
-        groups = [np.flatnonzero(arms == name) for name in np.unique(arms)]
-        self.left, self.inside = len(clusters) - len(groups), n.sum() - len(clusters)
-        self.parts = [(clusters.mean[g], n[g]) for g in groups]
-        within = float(clusters.within.sum())
-        why = "there are too few clusters" if self.left < 1 else ""
-        why = why or ("every cluster holds a single customer" if self.inside < 1 else "")
-        why = why or ("the customers of a cluster do not differ" if within <= 0 else "")
-        if why:
-            raise Refusal(
-                f"ICC of {clusters.outcome}: {why}, so there is nothing to compare; gather customers of more clusters."
-            )
-        self.within = within / self.inside
-
-    def ratio(self, theta: float) -> float:
-        """The mean square between clusters over that within, were the between-variance `theta` times the within-variance."""
-        squares = 0.0
-        for mean, n in self.parts:
-            weight = n / (1 + n * theta)
-            squares += float((weight * (mean - (weight * mean).sum() / weight.sum()) ** 2).sum())
-        return squares / self.left / self.within
-
-    @property
-    def theta(self) -> float:
-        """The estimate of between- over within-variance; 0 where it would be negative."""
-        typical = sum(n.sum() - (n**2).sum() / n.sum() for _, n in self.parts) / self.left
-        return float(max((self.ratio(0.0) - 1) / typical, 0.0))
-
-
-def _share(above) -> float:
-    """The correlation at which a decreasing function of between- over within-variance stops being above its quantile."""
-    low, high = 0.0, 1.0
-    for _ in range(45):
-        middle = (low + high) / 2
-        low, high = (middle, high) if above(middle / (1 - middle)) else (low, middle)
-    return low
-
-
-# --- one pass -------------------------------------------------------------------------------------------------------
-
-
-def _reduced(table, keys: Mapping[str, str], values: Mapping[str, str]) -> dict[str, np.ndarray]:
-    def real(name: str):
-        column = table[name].cast("float64")
-        return column.isnan().ifelse(None, column)
-
-    rows = table.select(**{key: table[name] for key, name in keys.items()}, **{k: real(v) for k, v in values.items()})
-    sums = {"n": rows.count(), "present": rows["mean"].count(), "mean": rows["mean"].mean()}
-    sums["variance"] = rows["mean"].var(how="sample")
-    for key in ("arm", "block"):
-        if key in keys:
-            sums |= {key: rows[key].min(), f"{key} last": rows[key].max(), f"{key} present": rows[key].count()}
-    sums |= {"pre": rows["pre"].mean()} if "pre" in values else {}
-    # "_" keeps an aggregate from hiding the column it is made of
-    got = rows.group_by("name").aggregate(**{f"_{key}": value for key, value in sums.items()}).to_pyarrow()
-    found = {"name": np.array(got["name"].to_pylist(), dtype=object)}
-    return found | {key: np.array(got[f"_{key}"].to_pylist(), dtype=object) for key in sums}
-
-
-def _wrong(found: Mapping[str, np.ndarray], keys: Mapping[str, str], values: Mapping[str, str]) -> list[Problem]:
-    problems = []
-
-    def note(column: str, count: int, what: str, mend: str) -> None:
-        if count:
-            problems.append(Problem("units", f"{count:,} {what}", mend, column=column, count=int(count)))
-
-    n = found["n"].astype(int)
-    lost = np.array([name is None or name != name for name in found["name"]], dtype=bool)
-    note(keys["name"], n[lost].sum(), "customers have no cluster", "every customer of a cluster test needs one")
-    note(values["mean"], (n - found["present"].astype(int)).sum(), "customers have no value", "who did nothing has 0")
-    for key, what in (("arm", "arms"), ("block", "blocks")):
-        if key not in keys:
-            continue
-        here = found[f"{key} present"].astype(int)
-        note(keys[key], (n - here).sum(), "customers have no value", "every customer needs one")
-        split = int(((here > 0) & (found[key] != found[f"{key} last"]))[~lost].sum())
-        mend = (
-            "whole clusters are drawn; if customers were drawn, read them with `effect`" if key == "arm" else "give one"
-        )
-        note(keys[key], split, f"clusters stand in two {what}", mend)
-    endless = [value is not None and not math.isfinite(value) for value in found["mean"]]
-    note(values["mean"], sum(endless), "clusters have an infinite mean", "give finite values")
-    if "pre" in values:
-        empty = sum(value is None or not math.isfinite(value) for value in found["pre"])
-        note(values["pre"], empty, "clusters have no pre-period value", "leave out `pre`, or leave out new clusters")
-    return problems
 
 
 # --- the two ways to be sure ----------------------------------------------------------------------------------------
@@ -460,7 +216,7 @@ def _by_t(rows: _Rows, clusters: Clusters, design: Design, alpha: float, average
     _refuse_constant(statistic.se, rows)
     if average == "customers":
         # rows that are whole stores have no customers to be alike: then only stores differ
-        theta = _Anova(clusters).theta if clusters.within.sum() > 0 else math.inf
+        theta = max(Anova(clusters).theta, 0.0) if clusters.within.sum() > 0 else math.inf
         variance = (np.ones_like(rows.sizes) if math.isinf(theta) else theta + 1 / rows.sizes).sum(axis=1)
     elif clusters.block is None and not adjust:
         of_arm = [rows.outcome[mine].var(ddof=1) for mine in (~design.treated, design.treated)]

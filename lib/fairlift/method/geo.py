@@ -14,7 +14,8 @@ from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
-from fairlift.method.clusters import ClusterEffect, Clusters, cluster_effect
+from fairlift.method.cluster_means import Clusters
+from fairlift.method.clusters import ClusterEffect, cluster_effect
 from fairlift.method.moments import _absent, _refuse
 from fairlift.method.randomisation import fewest
 
@@ -127,7 +128,7 @@ def placebo(clusters: Clusters, arm: str, versus: str, *, alpha: float = 0.05, p
     units into the arms: adjust for the pre-period, and ask how the draw was made.  Do not draw again until it passes.
     Match on an earlier stretch than the one read here: pairs made from the same weeks look liker than they will be.
 
-    >>> from fairlift.method.clusters import by_cluster
+    >>> from fairlift.method.cluster_means import by_cluster
     >>> stores = pd.DataFrame({"store": [f"s{i:02}" for i in range(12)], "pair": [i // 2 for i in range(12)]})
     >>> stores = stores.assign(arm=["new", "old"] * 6, spend=range(12), before=[3, 4, 5, 4, 7, 8, 9, 7, 2, 1, 6, 6.5])
     >>> check = placebo(by_cluster(stores, "spend", "store", "arm", pre="before", block="pair"), "new", "old")

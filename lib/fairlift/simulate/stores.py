@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fairlift.errors import InputError, Problem
-from fairlift.method.clusters import Clusters
+from fairlift.method.cluster_means import Clusters
 
 
 @dataclass(frozen=True)
