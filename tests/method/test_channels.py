@@ -185,6 +185,22 @@ def test_the_simulated_truth_is_met():
     assert 0.85 < z.std() < 1.15
 
 
+def test_harm_is_claimed_by_the_family_and_on_the_wrong_side_only(rows):
+    good = factorial(gather(rows, SPEND, THREE), SPEND, THREE)
+    named = {one.name: one for one in good.main}
+    assert named["email"].family_p < 0.05 and named["email"].value > 0
+    assert good.harmful() == ()
+    assert "email" in good.harmful("down")
+    worse = factorial(gather(rows.assign(spend=-rows["spend"]), SPEND, THREE), SPEND, THREE)
+    assert worse.harmful() == good.harmful("down")
+    draws = np.random.default_rng(16)
+    unclear = rows.assign(spend=draws.gamma(2, 5, len(rows)) - 0.55 * rows["push"])
+    found = factorial(gather(unclear, SPEND, THREE), SPEND, THREE)
+    (push,) = [one for one in found.main if one.name == "push"]
+    assert push.p < 0.05 < push.family_p  # bad by itself, not among three
+    assert found.harmful() == ()
+
+
 def test_cell_shares_are_what_the_sample_ratio_test_takes():
     drawn = draw_channels(20_000, seed=4)
     planned = cell_shares(SHARES)

@@ -85,6 +85,11 @@ class Factorial:
         name = f"{factor} with {cell(on)} on" if on else f"{factor} alone"
         return _contrast(self.cells, name, _effect_of((factor,), self.factors, given), self.interval, self.total.level)
 
+    def harmful(self, better: str = "up") -> tuple[str, ...]:
+        """The channels shown to do harm, over all channels looked at: on the wrong side by Holm's p-values."""
+        wrong = -1 if better == "up" else 1
+        return tuple(one.name for one in self.main if one.value * wrong > 0 and one.family_p < 1 - one.level)
+
     def __str__(self) -> str:
         step = "points" if isinstance(self.metric, Proportion) else ""
         rows = [
@@ -253,9 +258,9 @@ def channel_evidence(found: Factorial, unit: str, window_days: int, currency: st
             low=one.low,
             high=one.high,
             level=one.level,
-            p=one.p if one.family_p is None else one.family_p,
+            p=one.p,
             n=one.n,
-            family="exploratory",
+            family="channels" if kind == "main" else "exploratory",
             tables=("assignments", "orders"),
             window_start="day 0",
             window_end=f"day {window_days}",
