@@ -194,7 +194,7 @@ def accruing(reps: int, seed: int) -> list[Row]:
         alarmed("sequence over complete windows", case, "conservative", right, power=power),
     ]
     truth = 0.05 * LOOKS * (gain - 1)
-    holds = "60 looks, effect of the whole window"
+    holds = "60 looks, missing the effect of the whole window"
     half = multiple(customers, customers) * real[1]
     rows.append(
         scored(
