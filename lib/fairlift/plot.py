@@ -169,6 +169,49 @@ def running_totals(running: pd.DataFrame, name: str, currency: str = "EUR") -> D
     return figure, alt, finding
 
 
+def over_time(
+    points: pd.DataFrame,
+    name: str,
+    along: str = "Days since assignment",
+    truth: Mapping[float, float] | None = None,
+    currency: str = "EUR",
+    unit: str = "money",
+) -> Drawn:
+    """An effect at several times with its interval at each; the known truth as diamonds.
+
+    `points` has the time as its first column, then `value`, `low` and `high`; a point without limits is drawn hollow.
+    """
+    when = points.columns[0]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 3.6))
+        axes.axhline(0, color=REST, linewidth=1)
+        sure = points.dropna(subset=["low", "high"])
+        axes.vlines(sure[when], sure["low"], sure["high"], color=ARMS["personalised"], linewidth=2.5)
+        axes.plot(points[when], points["value"], color=ARMS["personalised"], linewidth=1, linestyle=":")
+        axes.plot(sure[when], sure["value"], "o", color=ARMS["personalised"], markersize=7)
+        bare = points[points["low"].isna()]
+        axes.plot(bare[when], bare["value"], "o", color=ARMS["personalised"], markerfacecolor="white", markersize=7)
+        known = [(time, truth[time]) for time in points[when] if truth and time in truth]
+        if known:
+            axes.plot(*zip(*known, strict=True), "D", color=TRUTH, markerfacecolor="white", markeredgewidth=1.8)
+        axes.set_xticks(points[when])
+        axes.set_xlabel(f"{along}   (line: interval" + ("; diamond: truth)" if known else ")"))
+        axes.set_ylabel(name)
+        axes.yaxis.set_major_formatter(lambda value, _: number(value, unit, currency, signed=True))
+        sns.despine(figure)
+    lines = [
+        f"{row[0]:g}: {estimate(row.value, row.low, row.high, unit, currency)}" for row in sure.itertuples(index=False)
+    ]
+    alt = f"{name} at {len(points)} times ({along.lower()}), each with its interval. " + ". ".join(lines) + "."
+    above = int((sure["low"] > 0).sum())
+    finding = f"{above} of {len(sure)} intervals lie above zero"
+    if known:
+        limits = sure.set_index(when)
+        held = sum(limits.low[time] <= value <= limits.high[time] for time, value in known if time in limits.index)
+        finding += f"; {held} of {len(known)} hold the truth"
+    return figure, alt, finding + "."
+
+
 def by_level(means: pd.DataFrame, name: str, currency: str = "EUR") -> Drawn:
     """Mean outcomes of two groups at several levels, with their intervals; the known truth as a diamond where there is one.
 
@@ -226,6 +269,36 @@ def counts(numbers: pd.Series, name: str) -> Drawn:
     biggest = numbers.idxmax()
     finding = f"{name}: {number(numbers[biggest], 'count')} of {number(numbers.sum(), 'count')} are {biggest}."
     return figure, f"Bar chart of {name.lower()}: {listed}.", finding
+
+
+def love(differences: pd.DataFrame, limit: float = 0.1) -> Drawn:
+    """What two arms differed in beforehand: standardised differences with their intervals, between limits of concern.
+
+    `differences` has one row a covariate, with `value`, `low` and `high`.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 1.1 + 0.38 * len(differences)))
+        axes.axvline(0, color=REST, linewidth=1)
+        for edge in (-limit, limit):
+            axes.axvline(edge, color=TRUTH, linewidth=1.2, linestyle="--")
+        for place, row in enumerate(differences.itertuples()):
+            axes.plot([row.low, row.high], [place, place], color=ARMS["personalised"], linewidth=2.5)
+            axes.plot(row.value, place, "o", color=ARMS["personalised"], markersize=6)
+        axes.set_yticks(range(len(differences)), [str(name) for name in differences.index])
+        axes.set_ylim(len(differences) - 0.5, -0.5)
+        axes.xaxis.set_major_formatter(lambda value, _: number(value, "z", signed=True))
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+        axes.set_xlabel("Standardised difference   line: interval   dashes: limits")
+        sns.despine(figure, left=True)
+    worst = differences["value"].abs().idxmax()
+    most, outside = differences["value"][worst], int((differences["value"].abs() > limit).sum())
+    listed = ", ".join(f"{name} {number(value, 'z', signed=True)}" for name, value in differences["value"].items())
+    alt = f"Dot plot of {len(differences)} standardised differences with their intervals: {listed}. Dashed lines mark the limits."
+    finding = (
+        f"The largest standardised difference is {number(most, 'z', signed=True)} ({worst}); "
+        f"{outside} of {len(differences)} lie beyond {number(limit, 'z')} in either direction."
+    )
+    return figure, alt, finding
 
 
 def _lines(axes, wide: pd.DataFrame) -> None:

@@ -143,11 +143,11 @@ def test_thin_weeks_are_joined_within_their_stage_and_a_stage_without_an_arm_is_
     shares = {"new": 0.5, "old": 0.5}
     cut = [SimpleNamespace(start=(start + pd.Timedelta(weeks=w)).date(), weights=shares) for w in (0, 4, 6)]
     units = pd.DataFrame(rows)
-    cells = entry_cells(units, cut)
+    cells = entry_cells(units, cut, least=50)
     counts = units.assign(cell=cells).groupby(["cell", "arm"]).size().unstack()
     assert counts.index.tolist() == ["stage 1, week 2026-W25", "stage 1, week 2026-W26", "stage 2, week 2026-W29"]
     assert counts["new"].tolist() == [60, 60, 83]
-    compared, entry = within_stages(units, cut)
+    compared, entry = within_stages(units, cut, least=50)
     assert (entry, len(units) - len(compared)) == (ENTRY, 300)
     nobody, _ = within_stages(units, cut, least=1000)
     with pytest.raises(Refusal, match="no units"):

@@ -20,7 +20,7 @@ from fairlift.errors import InputError, Problem, Refusal
 from fairlift.method.srm import Srm, noncentrality
 
 ENTRY = "entry"
-LEAST = 50  # customers of every arm that a cell needs
+LEAST = 200  # customers of every arm that a cell needs: shares are constant within a stage, so joining weeks costs no bias
 
 
 class Stage(Protocol):
