@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from fairlift.format import estimate, number
+from fairlift.format import estimate, interval, number
 
 INK, TRUTH, REST = "#1f2933", "#b45309", "#5b6770"
 ARMS = {"personalised": "#005f9e", "control": "#7a4a00", "holdout": "#4b5563"}
@@ -299,6 +299,53 @@ def love(differences: pd.DataFrame, limit: float = 0.1) -> Drawn:
         f"{outside} of {len(differences)} lie beyond {number(limit, 'z')} in either direction."
     )
     return figure, alt, finding
+
+
+def watched(
+    running: pd.DataFrame, name: str, unit: str = "money", currency: str = "EUR", truth: float | None = None
+) -> Drawn:
+    """One comparison as its customers come in: the estimate, the usual interval, and the sequence that holds at all times.
+
+    `running` has one row a look, in order, with `day`, `value`, `fixed_low`, `fixed_high`, and `low` and `high` of the
+    confidence sequence, missing before its burn-in.
+    """
+    place = range(1, len(running) + 1)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 3.8))
+        axes.axhline(0, color=REST, linewidth=1)
+        axes.fill_between(place, running["low"], running["high"], color=ARMS["personalised"], alpha=0.15, linewidth=0)
+        for side in ("low", "high"):
+            axes.plot(place, running[side], color=ARMS["personalised"], linewidth=2)
+            axes.plot(place, running[f"fixed_{side}"], color=ARMS["control"], linewidth=1.5, linestyle="--")
+        axes.plot(place, running["value"], color=INK, linewidth=1.5, marker="o", markersize=3)
+        if truth is not None:
+            axes.plot(len(running), truth, "D", color=TRUTH, markersize=7, markerfacecolor="white", markeredgewidth=1.8)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(lambda value, _: number(value, unit, currency, signed=True))
+        known = running.dropna(subset=["low"])
+        room = known if len(known) else running
+        edge = float(room[["fixed_low", "fixed_high", "low", "high"]].abs().max(axis=None))
+        axes.set_ylim(-1.1 * edge, 1.1 * edge)
+        key = "band: confidence sequence   dashes: usual interval   dots: estimate"
+        axes.set_xlabel(f"Looks, one a day\n{key}" + ("   diamond: truth" if truth is not None else ""))
+        axes.set_ylabel(name)
+        sns.despine(figure)
+    usual = int(((running["fixed_low"] > 0) | (running["fixed_high"] < 0)).sum())
+    always = int(((running["low"] > 0) | (running["high"] < 0)).sum())
+    last = running.iloc[-1]
+    shown = estimate(last["value"], last["fixed_low"], last["fixed_high"], unit, currency)
+    wide = interval(last["low"], last["high"], unit, currency, signed=True) if len(known) else "not there yet"
+    alt = (
+        f"Line chart of {name.lower()} over {len(running)} daily looks with two intervals. "
+        f"At the last look {shown}, confidence sequence {wide}."
+    )
+    finding = (
+        f"Of {len(running)} looks, the usual interval leaves out zero at {usual}, the confidence sequence at {always}"
+    )
+    if truth is not None and len(known):
+        held = bool(((known["low"] <= truth) & (truth <= known["high"])).all())
+        finding += f"; the sequence {'holds' if held else 'does not hold'} the truth at every look"
+    return figure, alt, finding + "."
 
 
 def _lines(axes, wide: pd.DataFrame) -> None:
