@@ -86,6 +86,18 @@ class Saturation:
         wanted = name if saturation is None else f"{name} at {_share(saturation)}"
         raise InputError(Problem("saturation", f"there is no effect `{wanted}`", f"there are: {there}"))
 
+    def means(self) -> pd.DataFrame:
+        """One row a level and group: level, group, value, low, high; for a figure."""
+        rows = []
+        for at in self.levels:
+            for group, value, limits in (
+                ("untreated", at.mean_untreated, at.limits_untreated),
+                ("treated", at.mean_treated, at.limits_treated),
+            ):
+                if value is not None:
+                    rows.append((at.saturation, group, value, *limits))
+        return pd.DataFrame(rows, columns=["level", "group", "value", "low", "high"])
+
     def __str__(self) -> str:
         width = max(len(_label(e)) for e in self.effects)
         lines = [f"saturation, mean of {self.outcome} over {self.weigh}"]
