@@ -1,6 +1,7 @@
 """Assignment by hash: the same everywhere and forever, uniform, independent between layers, exact where it says so."""
 
 import hashlib
+from dataclasses import replace
 from itertools import combinations
 
 import ibis
@@ -22,14 +23,19 @@ from fairlift.method.assignment import (
     _edge,
     allocate,
     arm_of,
+    association,
     bucket,
     digest,
     draw,
     draw_factors,
     hold_out,
+    imbalance,
 )
 from fairlift.method.factorial import gather
-from fairlift.method.metric import Mean
+from fairlift.method.metric import Covariates, Mean
+from fairlift.method.moments import moments
+from fairlift.method.srm import balance
+from fairlift.plot import figure_html, love
 
 ARMS = {"new": 0.5, "old": 0.3, "none": 0.2}
 HOW = {"salt": "2026", "namespace": "offers"}
@@ -435,3 +441,35 @@ def test_stores_are_counted_and_not_their_customers(rows):
     right, wrong = named(rows, "sample ratio of stores"), named(rows, "sample ratio of customers")
     assert right.false_positive < 0.089 and right.power > 0.5
     assert wrong.false_positive > 0.5
+
+
+# --- looking at a draw ----------------------------------------------------------------------------------------------
+
+
+def test_standardised_differences_are_those_of_balance_and_are_drawn_with_their_limits():
+    draws = np.random.default_rng(2)
+    people = sequential(4000).assign(age=draws.normal(40, 12, 4000), spend=draws.gamma(2, 30, 4000))
+    drawn = draw(people, "id", {"new": 1, "old": 1}, **HOW)
+    drawn.loc[drawn["variant"] == "new", "age"] += 6
+    known = moments(drawn, Covariates("age", "spend"), "variant")
+    found = imbalance(known, ["age", "spend"], "new", "old")
+    assert found["value"].to_dict() == pytest.approx(balance(known, ["age", "spend"], "new", "old").differences)
+    assert found.loc["age", "low"] > 0.3 and found.loc["spend", "low"] < 0 < found.loc["spend", "high"]
+    figure, alt, finding = love(found)
+    page = figure_html(figure, alt, finding, found)
+    assert "age +0.494" in alt and "1 of 2 lie beyond 0.100" in finding and "data:image/svg" in page
+
+
+def test_the_interval_of_a_standardised_difference_and_of_an_association_cover():
+    draws, times, n = np.random.default_rng(3), 2000, 300
+    run = np.repeat(np.arange(times), n)
+    people = pd.DataFrame({"run": run, "arm": np.where(draws.random(len(run)) < 0.5, "a", "b")})
+    people["x"] = draws.normal(0, 1, len(run)) + 0.3 * (people["arm"] == "a")
+    parts = moments(people, Covariates("x"), "arm", stratum="run").cells.groupby("stratum")
+    gathered = moments(people.head(10), Covariates("x"), "arm")
+    limits = [imbalance(replace(gathered, cells=part.assign(stratum="")), ["x"], "a", "b") for _, part in parts]
+    held = [float(one["low"].iloc[0]) <= 0.3 <= float(one["high"].iloc[0]) for one in limits]
+    assert 0.93 < np.mean(held) < 0.97
+    two = draws.random((times, n, 2)) < 0.4
+    covered = [association(pd.DataFrame(one, columns=["l", "r"]), "l", "r") for one in two[:1000]]
+    assert 0.92 < np.mean([low <= 0 <= high for _, low, high in covered]) < 0.98

@@ -10,11 +10,12 @@ from functools import cache, reduce
 from itertools import pairwise
 
 import pandas as pd
+from scipy import special
 
 from fairlift.errors import Problem
 from fairlift.format import number
 from fairlift.method.factorial import OFF, cell_shares
-from fairlift.method.moments import _absent, _held, _refuse
+from fairlift.method.moments import Moments, _absent, _held, _refuse
 
 BUCKETS = 1_000_000
 DIGITS = 15  # hexadecimal digits of the hash that are read as a number
@@ -273,6 +274,42 @@ def draw_factors(
         return rows.mutate(**on).drop("fl_cell")
 
     return _with(table, used, choose, list(factors))
+
+
+def imbalance(moments: Moments, covariates: Sequence[str], arm: str, versus: str, level: float = 0.95) -> pd.DataFrame:
+    """What two arms differed in beforehand, as `plot.love` draws it: value, low and high of each standardised difference.
+
+    The difference of the means over the root mean of the variances (Austin 2009), with its large-sample standard error
+    (Hedges and Olkin 1985).  For looking; `balance` is the test.
+
+    >>> from fairlift.method import Covariates, moments
+    >>> units = pd.DataFrame({"arm": ["a", "b"] * 50, "age": [30.0, 31.0, 40.0, 39.0] * 25})
+    >>> imbalance(moments(units, Covariates("age"), "arm"), ["age"], "a", "b").round(3).iloc[0].tolist()
+    [0.0, -0.392, 0.392]
+    """
+    one, two = moments.arm(arm), moments.arm(versus)
+    rows = {}
+    for name in moments.with_indicators(covariates):
+        spread = math.sqrt((one.var(name) + two.var(name)) / 2)
+        value = float(one.mean(name) - two.mean(name)) / spread if spread > 0 else 0.0
+        error = math.sqrt(1 / one.n + 1 / two.n + value**2 / (2 * (one.n + two.n)))
+        half = -float(special.ndtri((1 - level) / 2)) * error
+        rows[name] = {"value": value, "low": value - half, "high": value + half}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def association(table: pd.DataFrame, left: str, right: str, level: float = 0.95) -> tuple[float, float, float]:
+    """The correlation of two draws of 0 or 1 with its interval (Fisher 1921): 0 between layers, 1 where a salt is shared.
+
+    >>> both = pd.DataFrame({"one": [0, 1] * 200, "two": [0, 0, 1, 1] * 100})
+    >>> [round(part, 3) for part in association(both, "one", "two")]
+    [0.0, -0.098, 0.098]
+    """
+    r = float(table[left].astype(float).corr(table[right].astype(float)))
+    if abs(r) == 1:
+        return r, r, r
+    half = -float(special.ndtri((1 - level) / 2)) / math.sqrt(len(table) - 3)
+    return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
 # --- the draw, as an Ibis expression ---------------------------------------------------------------------------------
