@@ -49,7 +49,7 @@ def likeness_evidence(units: pd.DataFrame, outcome: str, cluster: str, window_da
     return [
         Evidence(
             id=names[0],
-            statement=f"Likeness of customers of one {cluster} in {outcome} (ICC): {alike}, from {number(found.clusters, 'count')} of them.",
+            statement=f"Likeness of customers of one {cluster} in {outcome} (ICC): {alike}, in {number(found.clusters, 'count')} clusters.",
             value=found.value,
             low=found.low,
             high=found.high,
@@ -57,7 +57,7 @@ def likeness_evidence(units: pd.DataFrame, outcome: str, cluster: str, window_da
         ),
         Evidence(
             id=names[1],
-            statement=f"Drawing each {cluster} whole, instead of customers, multiplies the customers needed for {outcome} by {cost}.",
+            statement=f"Drawing each {cluster} whole takes {cost} as many customers for {outcome} as drawing customers.",
             value=found.design_effect,
             low=low,
             high=high,
