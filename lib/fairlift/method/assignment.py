@@ -13,7 +13,8 @@ import pandas as pd
 from scipy import special
 
 from fairlift.errors import Problem
-from fairlift.format import number
+from fairlift.evidence import Evidence
+from fairlift.format import estimate, number
 from fairlift.method.factorial import OFF, cell_shares
 from fairlift.method.moments import Moments, _absent, _held, _refuse
 
@@ -310,6 +311,49 @@ def association(table: pd.DataFrame, left: str, right: str, level: float = 0.95)
         return r, r, r
     half = -float(special.ndtri((1 - level) / 2)) / math.sqrt(len(table) - 3)
     return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+
+
+def assignment_evidence(
+    layers: tuple[float, float, float], n: int, differences: Mapping[tuple[str, str], pd.DataFrame]
+) -> list[Evidence]:
+    """What is reported of a draw: the correlation of two layers over `n` units, and per pair of arms its largest difference.
+
+    `layers` is what `association` gives, `differences` what `imbalance` gives, by (arm, versus).  Nothing hangs on these rows.
+    """
+    r, low, high = layers
+    common = {"requirement": "method.complex", "unit": "z", "level": 0.95, "tables": ("assignments", "customers")}
+    rows = [
+        Evidence(
+            id="method.assignment.layers",
+            statement=f"Two layers of these customers have a correlation of {estimate(r, low, high, 'z')}.",
+            kind="interval",
+            design="descriptive",
+            value=r,
+            low=low,
+            high=high,
+            n=n,
+            **common,
+        )
+    ]
+    for (arm, versus), found in differences.items():
+        name = found["value"].abs().idxmax()
+        one = found.loc[name]
+        said = estimate(one["value"], one["low"], one["high"], "z")
+        rows.append(
+            Evidence(
+                id="method.assignment.imbalance",
+                arm=arm,
+                versus=versus,
+                statement=f"Of {len(found)} standardised differences before assignment the largest is that of {name}: {said}.",
+                kind="interval",
+                design="descriptive",
+                value=one["value"],
+                low=one["low"],
+                high=one["high"],
+                **common,
+            )
+        )
+    return rows
 
 
 # --- the draw, as an Ibis expression ---------------------------------------------------------------------------------
