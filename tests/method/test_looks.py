@@ -90,7 +90,7 @@ def test_a_design_says_what_it_costs_and_saves():
     ].sum() == pytest.approx(0.9, abs=1e-5)
     assert sum(found.stops[1]) == pytest.approx(1)
     assert found.inflation * found.expected[1] < 0.75 < 1 < found.inflation  # fewer on average, more at most
-    assert "5 looks, pocock spending" in str(found)
+    assert "5 looks, 0.05 spent as by Pocock" in str(found)
     with pytest.raises(InputError, match="end with 1"):
         design([0.5, 0.9])
 

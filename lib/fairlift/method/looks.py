@@ -16,7 +16,7 @@ from fairlift.format import number
 from fairlift.method.effect import Effect, _studentised
 from fairlift.method.metric import Mean, Proportion
 
-SPENDINGS = ("obrien_fleming", "pocock", "power")
+SPENDINGS = {"obrien_fleming": "O'Brien and Fleming", "pocock": "Pocock", "power": "Kim and DeMets"}
 BUYERS = 200  # outcomes other than 0 in the arm with fewer of them, for a mean; before that its tails are too far off
 EVENTS = 10  # the same for a share
 LEAST = 1e-12  # alpha below this buys no boundary
@@ -52,7 +52,7 @@ class Design:
         without, planned = (number(share, "share") for share in self.expected)
         return "\n".join(
             [
-                f"{len(self.fractions)} looks, {self.spending.replace('_', ' ')} spending of {self.alpha:g}",
+                f"{len(self.fractions)} looks, {self.alpha:g} spent as by {SPENDINGS[self.spending]}",
                 *rows,
                 f"  units {more} against a single look; on average {planned} of them under the planned effect, {without} without one",
             ]
@@ -68,7 +68,7 @@ def spent(fractions: Sequence[float], alpha: float = 0.05, spending: str = "obri
     [0.0148, 0.05]
     """
     if spending not in SPENDINGS:
-        raise InputError(Problem("spending", f"`{spending}` is not known", nearest(str(spending), SPENDINGS)))
+        raise InputError(Problem("spending", f"`{spending}` is not known", nearest(str(spending), tuple(SPENDINGS))))
     t = np.minimum(np.asarray(fractions, dtype=float), 1.0)
     if spending == "obrien_fleming":
         return 4 * special.ndtr(special.ndtri(alpha / 4) / np.sqrt(t))
@@ -97,7 +97,7 @@ def constants(looks: int, shape: str = "obrien_fleming", alpha: float = 0.05) ->
     ([4.562, 3.226, 2.634, 2.281, 2.04], [2.413, 2.413, 2.413, 2.413, 2.413])
     """
     if shape not in ("obrien_fleming", "pocock"):
-        raise InputError(Problem("shape", f"`{shape}` is not known", nearest(str(shape), SPENDINGS[:2])))
+        raise InputError(Problem("shape", f"`{shape}` is not known", nearest(str(shape), ("obrien_fleming", "pocock"))))
     if looks < 1:
         raise InputError(Problem("looks", f"is {looks}", "plan one look or more"))
     t = np.arange(1, looks + 1) / looks
@@ -137,7 +137,7 @@ def design(
     The last share must be 1.  The chance of stopping counts either side; power that of the planned direction.
 
     >>> print(design([0.5, 1.0], power=0.9))
-    2 looks, obrien fleming spending of 0.05
+    2 looks, 0.05 spent as by O'Brien and Fleming
       look 1 at 50.00 %: |z| 2.963, alpha spent 0.0031
       look 2 at 100.00 %: |z| 1.969, alpha spent 0.0500
       units +0.3 % against a single look; on average 87.37 % of them under the planned effect, 99.85 % without one

@@ -213,7 +213,7 @@ class Plan(Model):
             f"Judged by {self.primary.metric}, {pair.arm} against {pair.versus}; profit by {profit.arm} against {profit.versus}.",
             f"Ends on {self.ends_at}, with at least: {sizes}.",
         ]
-        lines.append(self._said_of_looks())
+        lines.append(self.reading())
         if len(self.stages) > 1:
             days = ", ".join(str(stage.start) for stage in self.stages)
             lines.append(f"Ramped up in stages from {days}; arms are compared within stage and week of entry.")
@@ -222,7 +222,8 @@ class Plan(Model):
             lines.append(f"Must not worsen: {guard.metric} by {guard.margin:g}, {pair.arm} against {pair.versus}.")
         return "\n".join([*lines, f"Rule: {self.decision_rule}"])
 
-    def _said_of_looks(self) -> str:
+    def reading(self) -> str:
+        """When results are read, in a sentence."""
         if self.validity == "end":
             return "Results are read once, at the end."
         if self.validity == "always":
