@@ -1,5 +1,6 @@
 """The effect by week on one cohort: against totals, a peer, known truths, and the naive curves on the same draws."""
 
+from dataclasses import replace
 from datetime import date
 
 import ibis
@@ -21,6 +22,7 @@ from fairlift.method.horizon import (
     fading,
     followed_days,
     forgone,
+    horizon_evidence,
     panel,
     short_beside_long,
     simultaneous,
@@ -32,6 +34,7 @@ from fairlift.method.moments import moments
 from fairlift.method.ramp import within_stages
 from fairlift.simulate import draw_unit_days, draw_units, population, read_scenario
 from fairlift.simulate.calendar import calendar
+from fairlift.simulate.truth import weekly_effect
 
 PAIR = ("personalised", "holdout")
 
@@ -81,10 +84,9 @@ def test_the_moments_are_the_engine_s():
     assert mine[["arm", "day"]].equals(engine[["arm", "day"]])
 
 
-def truth_by_week(s):
-    """Expected revenue a week of the novelty, in closed form: the fading factor over demand of each week."""
-    from dataclasses import replace
-
+def test_the_truth_by_week_is_that_of_the_fading_factor():
+    """The novelty changes orders alone, so each week's share of its revenue is the factor's share of demand."""
+    s = read_scenario("novelty")
     when = calendar(s)
     novelty = s.treatments["personalised"].novelty
     upto = [
@@ -93,13 +95,17 @@ def truth_by_week(s):
     ]
     means = population(s)
     total = means.arms["personalised"]["revenue"] - means.arms["holdout"]["revenue"]
-    return total * np.diff(upto) / upto[-1]
+    assert weekly_effect(s) == pytest.approx(total * np.diff(upto) / upto[-1], rel=1e-9)
+    steady = read_scenario("clean-win")
+    edges = calendar(steady).batches + 7 * 86_400 * np.arange(9)[:, None]
+    demand = calendar(steady).demand(edges[:-1], edges[1:]).mean(axis=1)
+    assert np.ptp(weekly_effect(steady) / demand) == pytest.approx(0, abs=1e-9)  # constant but for the season
 
 
 def test_a_novelty_is_recovered_week_by_week_and_found_to_fade(fresh):
     s = read_scenario("novelty")
     _, money, _ = fresh
-    truth = truth_by_week(s)
+    truth = weekly_effect(s)
     weeks = by_week(money, *PAIR)
     assert ((weeks.low < truth) & (truth < weeks.high)).all()
     curve_of = by_horizon(money, *PAIR)
@@ -110,6 +116,13 @@ def test_a_novelty_is_recovered_week_by_week_and_found_to_fade(fresh):
     assert seen.ratio[2] < 1
     naive = 4 * curve_of.set_index("days").loc[14]
     assert naive.alone_low > truth.sum() * 1.5  # a fortnight times four does not even come near
+
+
+def test_evidence_passes_where_the_gain_lasts_and_not_where_it_was_new(steady, fresh):
+    for (_, money, _), verdict in ((steady, "pass"), (fresh, "inconclusive")):
+        rows = horizon_evidence(fading(money, *PAIR, first_weeks=6), money, "EUR")
+        assert [row.id for row in rows] == [f"method.horizons.{name}" for name in ("late", "early", "change")]
+        assert [row.verdict for row in rows] == [verdict, "reported", "reported"]
 
 
 def test_a_lasting_lift_is_not_said_to_fade(steady):

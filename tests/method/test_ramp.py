@@ -14,7 +14,17 @@ from fairlift.errors import InputError, Refusal
 from fairlift.method.effect import effect
 from fairlift.method.metric import Covariates, Mean
 from fairlift.method.moments import Moments, moments
-from fairlift.method.ramp import ENTRY, entry_cells, pooled_srm, srm_stages, stage_of, within_stages
+from fairlift.method.ramp import (
+    ENTRY,
+    by_cell,
+    drift,
+    entry_cells,
+    pooled_srm,
+    ramp_evidence,
+    srm_stages,
+    stage_of,
+    within_stages,
+)
 from fairlift.method.srm import balance, srm
 from fairlift.method.validity import validity_evidence
 from fairlift.simulate import costs_of, draw_units, effects, population, read_scenario
@@ -152,6 +162,30 @@ def test_thin_weeks_are_joined_within_their_stage_and_a_stage_without_an_arm_is_
     nobody, _ = within_stages(units, cut, least=1000)
     with pytest.raises(Refusal, match="no units"):
         effect(moments(nobody.assign(y=1.0), Mean("y"), "arm", day=ENTRY), Mean("y"), "new", "old", by="day")
+
+
+def test_a_ramp_that_nobody_wrote_down_shows_as_a_drift():
+    s = read_scenario("ramp-simpson")
+    units = draw_units(s, 7, 20_000)
+    assert drift(units)[0] < 1e-9
+    assert drift(units, planned(s))[0] > 0.001
+    rows = ramp_evidence(units, planned(s))
+    assert "did not move" in rows[0].statement
+    assert rows[1].value == 0
+    assert "moved" in ramp_evidence(units, [])[0].statement
+    level = [drift(units.assign(arm=np.random.default_rng(i).permutation(units["arm"])))[0] for i in range(40)]
+    assert 0.3 < np.mean(level) < 0.7
+
+
+def test_each_cell_by_itself_adds_up_to_the_whole(ramped):
+    units, its_stages, _ = ramped
+    compared, entry = within_stages(units, its_stages)
+    cells = by_cell(compared, Mean("revenue"), "personalised", "holdout")
+    whole = effect(
+        moments(compared, Mean("revenue"), "arm", day=entry), Mean("revenue"), "personalised", "holdout", by="day"
+    )
+    assert (cells.value * cells.units).sum() / cells.units.sum() == pytest.approx(whole.value)
+    assert cells.share_arm.to_numpy() == pytest.approx(np.repeat([0.1, 0.35, 0.6], 2), abs=0.03)
 
 
 def test_without_stages_nothing_changes():

@@ -18,9 +18,11 @@ import pandas as pd
 from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal, nearest
+from fairlift.evidence import Evidence
 from fairlift.format import estimate, interval, number
 from fairlift.method.effect import Effect, effect
 from fairlift.method.interval import fieller
+from fairlift.method.kpi import measured
 from fairlift.method.metric import Mean, Proportion, Ratio
 from fairlift.method.moments import Moments, moments
 
@@ -328,6 +330,41 @@ def still_active(cohort: Panel, block: int = 4) -> pd.DataFrame:
         for start in starts
     }
     return pd.DataFrame(rows).T
+
+
+def horizon_evidence(seen: Fading, cohort: Panel, currency: str, threshold: float = 0.0) -> list[Evidence]:
+    """Evidence that the gain lasts: the effect a week after the first weeks, against `threshold`; beside it the early effect and
+    the change a week, which are only reported.
+    """
+    first, last = 7 * seen.first_weeks, 7 * cohort.length
+    rows = (
+        ("late", seen.late, f"a week from day {first} to day {last}", first, last, threshold),
+        ("early", seen.early, f"a week in the first {first} days", 0, first, None),
+        ("change", seen.change, f"change of the effect from week to week ({seen.verdict})", 0, last, None),
+    )
+    return [
+        Evidence(
+            id=f"method.horizons.{name}",
+            requirement="design.horizons",
+            statement=(
+                f"{cohort.outcome.capitalize()} per customer, {one.arm} against {one.versus}, {said}: "
+                f"{estimate(one.value, one.low, one.high, 'money', currency)}."
+            ),
+            kind="interval",
+            design="randomised",
+            arm=one.arm,
+            versus=one.versus,
+            window_start=f"day {begin}",
+            window_end=f"day {end}",
+            unit="money",
+            better="up",
+            threshold=least,
+            threshold_from="" if least is None else "checklist",
+            tables=("assignments", "orders"),
+            **measured(one),
+        )
+        for name, one, said, begin, end, least in rows
+    ]
 
 
 # --- from columns to effects ----------------------------------------------------------------------------------------

@@ -17,10 +17,17 @@ import pandas as pd
 from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal
+from fairlift.evidence import Evidence
+from fairlift.format import number
+from fairlift.method.effect import effect
+from fairlift.method.metric import Metric
+from fairlift.method.moments import Moments, moments
 from fairlift.method.srm import Srm, noncentrality
 
 ENTRY = "entry"
-LEAST = 200  # customers of every arm that a cell needs: shares are constant within a stage, so joining weeks costs no bias
+LEAST = (
+    200  # customers of every arm that a cell needs: shares are constant within a stage, so joining weeks costs no bias
+)
 
 
 class Stage(Protocol):
@@ -100,6 +107,84 @@ def srm_stages(units: pd.DataFrame, stages: Sequence[Stage], alpha: float = 0.00
     shares = np.array([[one.weights[arm] for arm in arms] for one in stages], dtype=float)
     there = counts.sum(axis=1) > 0
     return pooled_srm(arms, counts[there], shares[there], alpha, power)
+
+
+def drift(units: pd.DataFrame, stages: Sequence[Stage] = ()) -> tuple[float, float, int]:
+    """Whether the arms' shares moved from week to week of entry within a stage: p, chi-squared statistic, degrees of freedom.
+
+    It needs no planned shares: a ramp that nobody wrote down shows here.  Without `stages` the whole enrolment is one.  Weeks
+    with fewer than five expected in an arm say nothing; with fewer than two weeks left p is 1.
+
+    >>> days = pd.to_datetime(["2026-06-15"] * 200 + ["2026-06-22"] * 200).date
+    >>> arms = ["new"] * 20 + ["old"] * 180 + ["new"] * 100 + ["old"] * 100
+    >>> drift(pd.DataFrame({"arm": arms, "enrolled": days}))[0] < 0.001
+    True
+    """
+    stage = stage_of(units, stages) if len(stages) else np.zeros(len(units), dtype=int)
+    statistic, df = 0.0, 0
+    for _, sizes in pd.crosstab([stage, _weeks(units)], units["arm"]).groupby(level=0):
+        shares = (sizes.sum() / sizes.to_numpy().sum()).to_numpy()
+        counts = sizes.to_numpy(dtype=float)[:, shares > 0]
+        counts = counts[counts.sum(axis=1) * shares[shares > 0].min() >= 5]
+        if len(counts) < 2 or counts.shape[1] < 2:
+            continue
+        expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
+        statistic += float(((counts - expected) ** 2 / np.maximum(expected, 1e-12)).sum())
+        df += (counts.shape[0] - 1) * (counts.shape[1] - 1)
+    return (float(special.chdtrc(df, statistic)) if df else 1.0), statistic, df
+
+
+def by_cell(
+    units: pd.DataFrame, metric: Metric, arm: str, versus: str, entry: str = ENTRY, alpha: float = 0.05
+) -> pd.DataFrame:
+    """The effect within each cell by itself: place, cell, units, share_arm, mean_versus, value, low, high (none where refused)."""
+    found = moments(units, metric, "arm", day=entry)
+    rows = []
+    for place, (cell, part) in enumerate(found.cells.groupby("day"), 1):
+        mine = Moments(part.reset_index(drop=True), found.metrics)
+        n = sum(mine.counts.values())
+        row = {"place": place, "cell": cell, "units": n, "share_arm": mine.counts.get(arm, 0) / n}
+        try:
+            seen = effect(mine, metric, arm, versus, alpha=alpha)
+            row |= {"mean_versus": seen.mean_versus, "value": seen.value, "low": seen.low, "high": seen.high}
+        except Refusal:
+            row |= dict.fromkeys(("mean_versus", "value", "low", "high"), math.nan)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ramp_evidence(units: pd.DataFrame, stages: Sequence[Stage]) -> list[Evidence]:
+    """Whether the shares moved within the stages, and how many customers no cell could hold."""
+    common = {"design": "descriptive", "requirement": "method.ab", "tables": ("assignments",), "better": "down"}
+    p, statistic, df = drift(units, stages)
+    where = "within its stages" if len(stages) else "though the plan names no stages"
+    found = "moved" if p < 0.001 else "did not move"
+    rows = [
+        Evidence(
+            id="method.ramp.drift",
+            kind="test",
+            statement=f"The arms' shares {found} from week to week of entry {where} (p {number(p, 'p')}).",
+            value=statistic / df if df else None,
+            p=p,
+            n=len(units),
+            **common,
+        )
+    ]
+    if len(stages):
+        left = len(units) - len(within_stages(units, stages)[0])
+        said = f"{number(left, 'count')} customers enrolled in a stage in which an arm is too small to compare, and were left out."
+        rows.append(
+            Evidence(
+                id="method.ramp.left_out",
+                kind="exact",
+                statement=said,
+                value=left / len(units),
+                unit="share",
+                n=len(units),
+                **common,
+            )
+        )
+    return rows
 
 
 def pooled_srm(arms: Sequence[str], counts: np.ndarray, shares: np.ndarray, alpha: float, power: float) -> Srm:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -179,6 +179,32 @@ def _under(s: Scenario, cells: Cells, treatment: int) -> dict[str, np.ndarray]:
     found["exposures"] = same * (shown.sum() if treatment != NONE else 0.0)
     found["personalised_exposures"] = same * (np.dot(shown, stays) if personalised else 0.0)
     return found
+
+
+def weekly_effect(s: Scenario) -> np.ndarray:
+    """Expected revenue a customer that personalised has more than the holdout in each week since assignment, in closed form.
+
+    >>> from fairlift.simulate.scenario import read_scenario
+    >>> s = read_scenario("novelty")
+    >>> means, weekly = population(s).arms, weekly_effect(s)
+    >>> bool(abs(weekly.sum() - means["personalised"]["revenue"] + means["holdout"]["revenue"]) < 1e-9)
+    True
+    """
+    cells, when = _cells(s), calendar(s)
+    reach = cells.share * s.offers.reach * reach_factor(s, cells.codes, len(cells.share))
+    total = np.zeros(s.window_weeks)
+    for treatment, sign in ((PERSONALISED, 1), (NONE, -1)):
+        novelty = s.treatments[TREATMENTS[treatment]].novelty
+        bought = [0.0]
+        for week in range(1, s.window_weeks + 1):
+            part = replace(when, window=week * WEEK)
+            demand = part.demand(part.batches, part.batches + part.window)
+            if novelty:
+                demand = demand + novelty.extra * part.fading(part.batches, novelty.decay)
+            bought.append(float((demand * s.entry_factor).mean()))
+        revenue = float(np.dot(reach, _under(s, cells, treatment)["revenue"]))
+        total += sign * revenue * np.diff(bought) / bought[-1]
+    return total
 
 
 def _stay(s: Scenario, kind: str, treatment: int) -> np.ndarray:
