@@ -143,6 +143,30 @@ def test_assign_draws_once_then_verifies(fairlift, study):
     assert code == cli.PROBLEM and "differ from what the hash gives them" in said
 
 
+def test_a_plan_is_sized_and_written_before_anybody_is_assigned(fairlift, study):
+    code, said = fairlift("plan", study)
+    assert code == cli.DONE and "Sized from the 56 days" in said and "customers" in said
+    documents = [study / "out" / "plan" / name for name in ("plan.md", "plan.docx")]
+    assert all(path.exists() and str(path) in said for path in documents)
+    first = documents[1].read_bytes()
+    (study / "tables" / "assignments.parquet").unlink()
+    code, said = fairlift("plan", study)
+    assert code == cli.DONE and "Sized from the 56 days" in said and documents[1].read_bytes() == first
+
+
+def test_a_plan_without_a_past_is_read_back_all_the_same(fairlift, study):
+    (study / "tables" / "orders.parquet").unlink()
+    code, said = fairlift("plan", study)
+    assert code == cli.DONE and "Judged by sales.incremental.revenue" in said and "Registered on" in said
+    assert "Not sized. There is no table of orders yet" in said
+    assert "There is no table of orders yet" in (study / "out" / "plan" / "plan.md").read_text(encoding="utf-8")
+    (study / "tables" / "orders.csv").write_text("order_id,customer_id,ordered_at,revenue\nO1,X1,not a day,1\n")
+    code, said = fairlift("plan", study)
+    assert code == cli.PROBLEM and "not a time" in said and "Registered on" in said
+    (study / "plan.yml").unlink()
+    assert fairlift("plan", study)[0] == cli.PROBLEM
+
+
 def test_answers_are_added_and_bad_ones_refused(fairlift, study):
     who = ["--who", "A. Name", "--function", "DPO"]
     code, said = fairlift("answer", study, "law.dpia.signed", "met", *who, "--evidence", "dpia.pdf")

@@ -227,6 +227,9 @@ class _Sizer:
         self.out: dict[str, str] = {}
         self.influence: dict[str, np.ndarray | None] = {}
         self.kpis: dict[str, Kpi] = {}
+        self.known: dict[str, np.ndarray] = {}
+        self.moments: dict[str, tuple[float, float]] = {}
+        self.correlations: dict[tuple[str, ...], np.ndarray] = {}
         self.cost = self._cost()
         self.clusters = self._clusters()
 
@@ -329,12 +332,16 @@ class _Sizer:
 
     def _influence_of(self, kpi: Kpi) -> np.ndarray:
         """What each customer adds to the estimate, around 0."""
-        units = self.past.units
-        if isinstance(kpi.metric, Ratio):
-            bottom = units[kpi.metric.denominator].to_numpy(dtype=float)
-            return (units[kpi.metric.numerator].to_numpy(dtype=float) - self._level(kpi) * bottom) / bottom.mean()
-        values = units[kpi.metric.column].to_numpy(dtype=float)
-        return values - values.mean()
+        if kpi.id not in self.known:
+            units = self.past.units
+            if isinstance(kpi.metric, Ratio):
+                bottom = units[kpi.metric.denominator].to_numpy(dtype=float)
+                top = units[kpi.metric.numerator].to_numpy(dtype=float)
+                self.known[kpi.id] = (top - self._level(kpi) * bottom) / bottom.mean()
+            else:
+                values = units[kpi.metric.column].to_numpy(dtype=float)
+                self.known[kpi.id] = values - values.mean()
+        return self.known[kpi.id]
 
     def _clusters(self) -> pd.Series | None:
         """The household or store of each customer, where the plan draws them whole; who has none is one alone."""
@@ -356,13 +363,18 @@ class _Sizer:
             )
         return found
 
-    def _moments(self, influence: np.ndarray) -> tuple[float, float]:
-        """Variance and third moment a customer adds; where clusters are drawn whole, as they are, in size and likeness."""
-        totals = influence
-        if self.clusters is not None:
-            totals = np.bincount(pd.factorize(self.clusters)[0], weights=influence)
-        size = len(influence) - 1
-        return float((totals**2).sum() / size), float((totals**3).sum() / size)
+    def _totals(self, influence: np.ndarray) -> np.ndarray:
+        """What is drawn as a whole adds as a whole: customers, or their households or stores as they are."""
+        if self.clusters is None:
+            return influence
+        return np.bincount(pd.factorize(self.clusters)[0], weights=influence)
+
+    def _moments(self, kpi: Kpi) -> tuple[float, float]:
+        """Variance and third moment that a customer adds."""
+        if kpi.id not in self.moments:
+            totals, size = self._totals(self._influence_of(kpi)), len(self.past.units) - 1
+            self.moments[kpi.id] = float((totals**2).sum() / size), float((totals**3).sum() / size)
+        return self.moments[kpi.id]
 
     def _rho(self, kpi: Kpi) -> float | None:
         """The correlation with the same outcome in the window before."""
@@ -440,16 +452,16 @@ class _Sizer:
         """A gate of a known KPI; a mean that rises by a factor spreads by that factor too."""
         name = name or kpi.name
         self.kpis[name] = kpi
-        influence = self.influence[name] = self._influence_of(kpi)
+        self.influence[name] = self._influence_of(kpi)
         better = 1 if kpi.better == "up" else -1
         if isinstance(kpi.metric, Proportion):
             level = self._level(kpi)
             risen = min(max(level + better * effect, 1e-9), 1 - 1e-9) if lift else level
-            inflate = self._moments(influence)[0] / (level * (1 - level)) if self.clusters is not None else 1.0
+            inflate = self._moments(kpi)[0] / (level * (1 - level)) if self.clusters is not None else 1.0
             spread = share_spread(risen, level)
             spread = replace(spread, arm=spread.arm * inflate, versus=spread.versus * inflate)
         else:
-            variance, third = self._moments(influence)
+            variance, third = self._moments(kpi)
             rises = 1 + lift if isinstance(kpi.metric, Mean) and better == 1 and lift > 0 else 1.0
             third *= better if isinstance(kpi.metric, Mean) else 0  # ratios are not read with Hall's interval
             spread = Spread(variance * rises**2, variance, third=third * rises**3, third_versus=third)
@@ -473,12 +485,15 @@ class _Sizer:
 
     def _correlation(self, gates: Sequence[Gate]) -> np.ndarray:
         """How the gates' outcomes go together within one customer; a stated rate goes with nothing."""
-        known = [gate.name for gate in gates if self.influence[gate.name] is not None]
-        found = np.eye(len(gates))
-        places = [place for place, gate in enumerate(gates) if gate.name in known]
-        if len(known) > 1:
-            found[np.ix_(places, places)] = np.corrcoef([self.influence[name] for name in known])
-        return found
+        names = tuple(gate.name for gate in gates)
+        if names not in self.correlations:
+            found = np.eye(len(gates))
+            places = [place for place, name in enumerate(names) if self.influence[name] is not None]
+            if len(places) > 1:
+                totals = [self._totals(self.influence[names[place]]) for place in places]
+                found[np.ix_(places, places)] = np.corrcoef(totals)
+            self.correlations[names] = found
+        return self.correlations[names]
 
     def _least(self, kpi: Kpi) -> int:
         """The smallest arm in which enough customers have something other than 0 for a mean to be read."""

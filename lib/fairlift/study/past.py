@@ -145,8 +145,8 @@ def _read(folder: Path, noted: Mapping, study: Study, start: int, before: int, f
         sums |= {f"pre_{name}": daily[name].sum(where=ahead).fill_null(0) for name in BEFORE if name in names}
         per_unit = daily.group_by("unit").aggregate(**sums)
         people = con.read_parquet(folder / "units.parquet").select("unit", *CLUSTERS)
-        found = people.left_join(per_unit, "unit").drop("unit_right").order_by("unit").to_pandas()
-        reach = daily.filter(daily.orders > 0).day.min().to_pandas() if "orders" in names else None
+        found = people.left_join(per_unit, "unit").drop("unit_right").order_by("unit").to_pyarrow().to_pandas()
+        reach = daily.filter(daily.orders > 0).day.min().to_pyarrow().as_py() if "orders" in names else None
         arrivals = _arrivals(daily.filter(inside), days)
     finally:
         con.disconnect()
@@ -176,8 +176,9 @@ def _arrivals(inside: ibis.Table, days: int) -> tuple[int, ...]:
     if seen is None:
         return ()
     firsts = inside.filter(seen).group_by("unit").aggregate(week=lambda t: (t.day.min() / 7).floor().cast("int64"))
-    counted = firsts.group_by("week").aggregate(n=firsts.count()).to_pandas().set_index("week")["n"]
-    return tuple(int(counted.get(week, 0)) for week in range(days // 7))
+    counted = firsts.group_by("week").aggregate(n=firsts.count()).to_pyarrow().to_pylist()
+    found = {row["week"]: row["n"] for row in counted}
+    return tuple(found.get(week, 0) for week in range(days // 7))
 
 
 def _refuse_without_orders(units: pd.DataFrame, reach, days: int, first: date | None, start: date) -> None:
