@@ -145,6 +145,7 @@ def test_a_plan_says_when_results_are_read(study, looks, validity, said):
     plan = read_model(study / "plan.yml", Plan)
     assert plan.validity == validity
     assert said in plan.summary()
+    assert ("No look" in plan.stopping_rule) == (validity == "end")
 
 
 def test_a_plan_names_no_arm_that_the_study_lacks(study):

@@ -127,7 +127,14 @@ class Plan(Model):
     adjust: Literal["none", "lin"] = "none"
     cap: Annotated[float, Field(gt=0)] | None = None
     decision_rule: str
-    stopping_rule: str = "No look at the outcomes before the end; stop early only for harm."
+    stopping_rule: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def stops_as_it_looks(cls, given: object) -> object:
+        if not isinstance(given, dict) or "stopping_rule" in given:
+            return given
+        return given | {"stopping_rule": _stopping(given.get("looks"))}
 
     @model_validator(mode="after")
     def named_contrasts(self) -> Plan:
@@ -240,6 +247,16 @@ class Plan(Model):
     def planned(self, pair: Contrast) -> int:
         """How many customers the plan wants in the two arms of a contrast together."""
         return self.planned_n[pair.arm] + self.planned_n[pair.versus]
+
+
+def _stopping(looks: object) -> str:
+    """The stopping rule of a plan that states none."""
+    looks = looks if isinstance(looks, list) else []
+    if "always" in looks:
+        return "Stop on any day on which the confidence sequence settles every question; stop at once for harm."
+    if len(looks) > 1:
+        return "Read results on the registered days alone; stop on one of them if all is shown, or for harm."
+    return "No look at the outcomes before the end; stop early only for harm."
 
 
 def _is_day(look: object) -> bool:
