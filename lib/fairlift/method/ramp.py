@@ -157,13 +157,14 @@ def ramp_evidence(units: pd.DataFrame, stages: Sequence[Stage]) -> list[Evidence
     """Whether the shares moved within the stages, and how many customers no cell could hold."""
     common = {"design": "descriptive", "requirement": "method.ab", "tables": ("assignments",), "better": "down"}
     p, statistic, df = drift(units, stages)
-    where = "within its stages" if len(stages) else "though the plan names no stages"
     found = "moved" if p < 0.001 else "did not move"
+    link = "though" if p < 0.001 else "and"
+    where = "within the plan's stages" if len(stages) else f"{link} the plan names no stages"
     rows = [
         Evidence(
             id="method.ramp.drift",
             kind="test",
-            statement=f"The arms' shares {found} from week to week of entry {where} (p {number(p, 'p')}).",
+            statement=f"The arms' shares {found} from week to week of entry, {where} (p {number(p, 'p')}).",
             value=statistic / df if df else None,
             p=p,
             n=len(units),
