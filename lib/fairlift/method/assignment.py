@@ -25,7 +25,7 @@ HELD = "holdout"
 HOLDOUT = "universal-holdout"  # the holdout's own namespace
 MISSING = "missing"
 SEPARATOR = " × "
-_OWN = ("fl_row", "fl_who", "fl_held", "fl_stratum", "fl_bucket")  # columns of ours while a draw is made
+_OWN = ("fl_row", "fl_who", "fl_held", "fl_stratum", "fl_start", "fl_bucket")  # columns of ours while a draw is made
 
 
 def digest(unit: str | int, salt: str, namespace: str) -> str:
@@ -384,20 +384,28 @@ def _chosen(rows, unit, arms: Allocation, salt, namespace, holdout, strata, clus
     units = keyed.filter(~keyed.fl_held).select("fl_who", "fl_stratum")
     if cluster is None:
         _refuse(_standing_twice(units))
+        placed = _placed(keyed, salt, namespace)
     else:
         units = units.distinct()
         _refuse(_in_two_strata(units))
-    within = ibis.window(
-        group_by=units.fl_stratum, order_by=[_md5(f"{salt}/{namespace}/" + units.fl_who), units.fl_who]
-    )
-    place = ibis.row_number().over(within)
-    size = units.count().over(group_by=units.fl_stratum)
-    start = _fraction(_md5(f"{salt}/{namespace}/start/" + units.fl_stratum))
-    ranked = units.select("fl_who", fl_bucket=((place * BUCKETS + start) // size).cast("int64"))
-    joined = keyed.left_join(ranked, "fl_who")
-    drawn = _lookup(arms, joined.fl_bucket, lambda edge: edge)
-    chosen = joined.mutate(**{into: ibis.ifelse(joined.fl_held, HELD, drawn)})
-    return chosen.select(*rows.columns, into)
+        ranked = _placed(units.mutate(fl_held=False), salt, namespace).select("fl_who", "fl_bucket")
+        placed = keyed.left_join(ranked, "fl_who")
+    drawn = _lookup(arms, placed.fl_bucket, lambda edge: edge)
+    return placed.mutate(**{into: ibis.ifelse(placed.fl_held, HELD, drawn)}).select(*rows.columns, into)
+
+
+def _placed(units, salt: str, namespace: str):
+    """The bucket of each unit by its place in its stratum, in the order of the hashes, counted from a random start."""
+    import ibis
+
+    strata = units.select("fl_stratum").distinct()
+    strata = strata.select("fl_stratum", fl_start=_fraction(_md5(f"{salt}/{namespace}/start/" + strata.fl_stratum)))
+    units = units.inner_join(strata, "fl_stratum")
+    apart = [units.fl_held, units.fl_stratum]
+    by_hash = [_md5(f"{salt}/{namespace}/" + units.fl_who), units.fl_who]
+    place = ibis.row_number().over(group_by=apart, order_by=by_hash)
+    size = units.count().over(group_by=apart)
+    return units.mutate(fl_bucket=((place * BUCKETS + units.fl_start) // size).cast("int64"))
 
 
 def stratum_label(table, strata: Sequence[str]):
