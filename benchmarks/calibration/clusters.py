@@ -7,16 +7,18 @@ from benchmarks.calibration import Case
 from scipy import special
 
 from fairlift.errors import Refusal
-from fairlift.method.calibration import Row, scored
+from fairlift.method.calibration import Row, alarmed, scored
 from fairlift.method.clusters import cluster_effect
 from fairlift.method.geo import match_pairs
 from fairlift.method.icc import icc
+from fairlift.method.randomisation import Design
 from fairlift.simulate.stores import StoreTrial, StoreTrials, draw_half, draw_trials, naive_z
 
 EIGHT = StoreTrial(stores=8)
 SKEWED = StoreTrial(stores=8, skewed=True)
 THIRTY = StoreTrial(stores=30, cv=0.65, effect=3.0)
 LEANING = StoreTrial(stores=40, cv=0.5, effect=3.0, lean=0.8)
+MANY = StoreTrial(stores=24)
 GEO = StoreTrial(stores=16, regional=0.4, steady=0.9, effect=4.0)
 
 
@@ -176,6 +178,26 @@ def geo(reps: int, seed: int) -> list[Row]:
     ]
 
 
+def unlike(reps: int, seed: int) -> list[Row]:
+    """The effect is none on average but differs by store, and fewer stores are treated: the raw difference alarms too often."""
+    case, trials = "8 of 24 stores treated, effects differ by store, none on average", draw_trials(MANY, reps, seed)
+    generator = np.random.default_rng([seed, 3])
+    mixed = generator.normal(0, MANY.between, trials.mean.shape)
+    trials = StoreTrials(**(vars(trials) | {"effect": mixed}))
+    order = generator.random(trials.mean.shape).argsort(axis=1)
+    treated = order < 8
+    draws = Design(treated[0], np.zeros(24, dtype=int)).some(999, seed)[1:]
+    outcome = trials.outcomes(treated)
+    centred = outcome - outcome.mean(axis=1, keepdims=True)
+    seen, could = (treated * centred).sum(axis=1), centred @ draws.T.astype(float)
+    p = (1 + (np.abs(could) >= np.abs(seen)[:, None]).sum(axis=1)) / 1000
+    return [
+        alarmed("draws of the raw difference", case, "conservative", p <= 0.05, naive=True),
+        scored("randomisation inference", case, "costly", *limits(trials, treated, draws=999), truth=0.0),
+        scored("t of store means", case, "costly", *limits(trials, treated, inference="t"), truth=0.0),
+    ]
+
+
 def alike(reps: int, seed: int) -> list[Row]:
     """The interval of the ICC itself."""
     rows = []
@@ -205,5 +227,6 @@ CASES = (
     Case("effect grows with size", 10_000, leaning),
     Case("too few stores", 500, refused),
     Case("pairs of stores", 600, geo),
+    Case("effects that differ", 2_000, unlike),
     Case("how alike customers are", 5_000, alike),
 )

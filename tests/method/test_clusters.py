@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from benchmarks.calibration.clusters import eight, geo, leaning, refused, thirty
+from benchmarks.calibration.clusters import eight, geo, leaning, refused, thirty, unlike
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -548,6 +548,14 @@ def test_the_two_averages_are_two_questions():
     assert 0.927 < rows["average over customers (CR2, Imbens–Kolesár)"].coverage < 0.973
     naive = rows["store means read as the average over customers"]
     assert naive.miss_low > 3 * naive.miss_high
+
+
+def test_the_raw_difference_alarms_more_often_where_effects_differ():
+    rows = by_method(unlike(800, seed=5))
+    raw, studentised = rows["draws of the raw difference"], rows["randomisation inference"]
+    assert raw.false_positive > max(0.06, studentised.false_positive)
+    assert 0.907 < studentised.coverage < 0.98
+    assert 0.919 < rows["t of store means"].coverage < 0.981
 
 
 def test_pairs_find_more_and_hold_their_level():

@@ -108,7 +108,8 @@ def cluster_effect(
     inference: "randomisation", the default under 30 clusters, holds the studentised difference against the draws that the
     design allows: within pairs or blocks where `block` was gathered, else one draw of all (Fisher 1935; Wu and Ding 2021).
     All draws are taken where they are at most `exact_up_to`, else `draws` at random from `seed`, the observed one counted
-    among them (p = (b + 1) / (m + 1)).  The interval inverts that test for an effect alike in all clusters.  "t", the default from 30
+    among them (p = (b + 1) / (m + 1)).  The interval inverts that test for an effect alike in all clusters.  Where effects differ
+    between clusters it holds but nearly, and best with arms of the same size.  "t", the default from 30
     on, is of cluster means with Welch's degrees of freedom; adjusted or within blocks it has the CR2 sandwich with those of
     Bell and McCaffrey (2002), over customers with those of Imbens and Kolesár (2016), who let the customers of a cluster be
     alike.  Pairs are read by their differences; in other blocks the effect is taken to be the same.

@@ -144,6 +144,7 @@ class Studentised:
         self._parts = tuple(np.concatenate(each) for each in zip(*parts, strict=True))
         self._least = (1e-12 * float(np.abs(outcome).max())) ** 2
         self.se = math.sqrt(max(self._variance(0.0)[1][0], 0.0))
+        self.draws = len(draws)
 
     def _variance(self, away: float) -> tuple[np.ndarray, np.ndarray]:
         e0, e1, p0, p1, p2, b0, b1, c = self._parts
@@ -164,7 +165,7 @@ def randomise(statistic: Studentised, alpha: float) -> Randomisation:
     The limits are found by bisection outwards from the estimate (Garthwaite 1996); they are those of the outermost effect
     not rejected.  Raises InputError where too few draws were made for `alpha`.
     """
-    size = len(statistic._parts[0])
+    size = statistic.draws
     if 2 / size > alpha:
         raise InputError(Problem("draws", f"{size - 1:,} are too few for alpha {alpha:g}", "draw some thousands"))
     low = _outermost(lambda effect: statistic.tails(effect)[0] > alpha / 2 + 1e-12, statistic, -1)
@@ -173,14 +174,13 @@ def randomise(statistic: Studentised, alpha: float) -> Randomisation:
 
 
 def _outermost(kept, statistic: Studentised, side: int) -> float:
-    far = 2 * statistic.se
+    none = -side * statistic.value  # how far away no effect lies; it is tried itself, so that limits and p agree
+    far = max(2 * statistic.se, none)
     while kept(statistic.value + side * far):
         far *= 2
         if far > 1e9 * statistic.se:  # the draws in use hold the observed one more than once
             return side * math.inf
-    steps = [far * step / 16 for step in range(17)]
-    if 0 < -side * statistic.value < far:
-        steps = sorted([*steps, -side * statistic.value])
+    steps = sorted({*(far * step / 16 for step in range(17)), *([none] if 0 < none < far else [])})
     inner = max(place for place, step in enumerate(steps) if step == 0 or kept(statistic.value + side * step))
     near, beyond = steps[inner], steps[inner + 1]
     while beyond - near > 1e-8 * statistic.se:
