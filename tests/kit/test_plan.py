@@ -188,7 +188,9 @@ def test_the_primary_and_profit_are_sized_by_the_formula(shop, study):
     assert sizing.planned.power > sizing.planned.independent
     assert sizing.planned.each["Revenue per customer"] == pytest.approx(revenue.planned)
     assert sizing.needed.drives == "Net profit per customer"
-    assert sizing.ratio == min(PLAN["planned_n"][arm] / n for arm, n in sizing.needed.n.items())
+    assert sizing.ratio == pytest.approx(8000 / sizing.needed.total)  # the planned arms are as the weights have it
+    lopsided = size_plan(planned(study, planned_n={"personalised": 4000, "holdout": 4000}))
+    assert lopsided.needed == sizing.needed and lopsided.ratio > sizing.ratio
     (row,) = planned_evidence(sizing)
     assert (row.id, row.kind, row.threshold) == ("method.power.planned", "exact", 1.0)
     assert row.verdict == ("pass" if sizing.ratio >= 1 else "fail")

@@ -96,7 +96,8 @@ class Sizing:
     `needed` has the sizes for the joint power, None where they cannot be had (`refusal` says why).  `planned` is the joint
     power at the plan's sizes.  `out` names gates left out, and why.  `reach` is the smallest effect on the primary metric
     that is shown with the plan's power: alone at the planned sizes, alone with every customer there is, and together with
-    all gates with every customer (None where a guardrail alone forbids it).
+    all gates with every customer (None where a guardrail alone forbids it).  `ratio` is how many times the size that the planned arms, in the proportion
+    planned, would need for the joint power; 1 or more is enough.
     """
 
     power: float
@@ -120,14 +121,8 @@ class Sizing:
     reach: tuple[float | None, float | None, float | None]
     customers: int
     past: str
-    curve: pd.Series
-
-    @property
-    def ratio(self) -> float | None:
-        """How much of the needed size the plan plans, in the arm where it is least; 1 or more is enough."""
-        if self.needed is None:
-            return None
-        return min(self.planned_n[arm] / n for arm, n in self.needed.n.items() if arm in self.planned_n)
+    curve: pd.DataFrame
+    ratio: float | None
 
     def __str__(self) -> str:
         lines = [f"Sized from {self.past}, {number(self.customers, 'count')} customers."]
@@ -287,6 +282,7 @@ class _Sizer:
             customers=len(self.past.units),
             past=self.past.when,
             curve=self._curve(gates, needed),
+            ratio=self._ratio(gates, kpi) if needed is not None else None,
         )
 
     # what is known of the past
@@ -608,6 +604,12 @@ class _Sizer:
         self.out = kept
         return (*found, both)
 
+    def _ratio(self, gates: Sequence[Gate], kpi: Kpi) -> float:
+        plan = self.plan
+        rule = {"power": plan.power, "alpha": self.alpha, "least": self._least(kpi)}
+        wanted = size_together(gates, self._correlation(gates), plan.planned_n, **rule)
+        return sum(plan.planned_n.values()) / wanted.total
+
     def _curve(self, gates: Sequence[Gate], needed: Together | None) -> pd.DataFrame:
         """The power of each gate and of all together at sizes around the needed and the planned one."""
         if needed is None:
@@ -623,7 +625,7 @@ class _Sizer:
 
 
 def planned_evidence(sizing: Sizing) -> list[Evidence]:
-    """How much of the size needed the plan plans, in the arm where it is least; no row where no size could be computed."""
+    """How many times the size needed the plan plans; no row where no size could be computed."""
     if sizing.ratio is None:
         return []
     left = f" Left out: {', '.join(sizing.out)}." if sizing.out else ""
