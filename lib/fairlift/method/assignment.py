@@ -448,12 +448,12 @@ def _edge(place: int) -> str:
 
 
 def _fraction(text):
-    """The bucket that the first six digits of a hash stand for, as a number."""
+    """The bucket that the first four digits of a hash stand for, as a number; in whole numbers that fit 32 bits."""
     import ibis
 
-    digits = [ibis.literal("0123456789abcdef").find(text.substr(i, 1)) for i in range(6)]
+    digits = [ibis.literal("0123456789abcdef").find(text.substr(i, 1)) for i in range(4)]
     whole = reduce(lambda total, digit: total * 16 + digit, digits)
-    return (whole.cast("int64") * BUCKETS) // 16**6
+    return (whole * 15_625) // 1_024  # BUCKETS / 16**4
 
 
 def _md5(text):
