@@ -175,8 +175,8 @@ def leaky(share: float, like: float, named: str):
     return run
 
 
-ALIKE = Homes()
-CROWDED = Homes(crowd=1.3, buying=0.5, like=0.5, own=0.6)
+ALIKE = Homes(buying=0.9, like=0.6, own=0.3)
+CROWDED = Homes(crowd=1.4, buying=0.5, like=0.5, own=0.6)
 
 CASES = (
     Case(
@@ -191,14 +191,14 @@ CASES = (
         saturations(15, 60, 0.6, "customers", "closed", "15 clusters a level, uneven, by customers"),
     ),
     Case("saturation, too few", 500, saturations(3, 40, 0.0, "clusters", "costly", "3 clusters a level")),
-    Case("households alike", 10_000, homes(ALIKE, 2_500, 0.5, "closed", "2,500 households, no influence")),
+    Case("households alike", 10_000, homes(ALIKE, 3_000, 0.5, "closed", "3,000 households, no influence")),
     Case(
         "households crowded",
         10_000,
-        homes(CROWDED, 6_000, 0.6, "closed", "6,000 households, the crowded spend more, no influence"),
+        homes(CROWDED, 8_000, 0.6, "closed", "8,000 households, the crowded spend more, no influence"),
     ),
     Case("households too few", 500, homes(ALIKE, 150, 0.5, "costly", "150 households")),
     Case("leaks, small", 10_000, leaks(600, 0.01)),
     Case("leaks, large", 10_000, leaks(7_000, 0.01)),
-    Case("leaky holdout", 2_000, leaky(0.2, 1.0, "a fifth of the holdout leaked, as effective as meant")),
+    Case("leaky holdout", 500, leaky(0.2, 1.0, "a fifth of the holdout leaked, as effective as meant")),
 )

@@ -570,7 +570,7 @@ def household_spillover(
             continue
         found = weighted_difference(y, weight, places[pair[0]], places[pair[1]], home, alpha)
         either = places[pair[0]] | places[pair[1]]
-        effects.append(HouseholdEffect(name, *found, int(either.sum()), len(np.unique(home[either]))))
+        effects.append(HouseholdEffect(name, *found, int(either.sum()), _present(home[either])))
     if not effects:
         raise Refusal("households: " + " ".join(refused))
     return Households(
@@ -605,7 +605,7 @@ def weighted_difference(
         w, values, own = weight[rows], y[rows], cluster[rows]
         mean = float((w * values).sum() / w.sum())
         summed = np.bincount(own, w * (values - mean) / w.sum(), minlength=len(parts))
-        size = len(np.unique(own))
+        size = _present(own)
         value += sign * mean
         parts += sign * math.sqrt(size / (size - 1)) * summed
     spread = float((parts**2).sum())
@@ -618,6 +618,10 @@ def weighted_difference(
     corrected = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
     low, high = (value - se * _studentised(end, skew) for end in (quantile, -quantile))
     return value, se, float(low), float(high), 1 - alpha, float(2 * special.stdtr(df, -abs(corrected)))
+
+
+def _present(codes: np.ndarray) -> int:
+    return int(np.count_nonzero(np.bincount(codes)))
 
 
 def _person_rows(units, outcome: str, household: str, by: str, complete: str | None, share: float) -> pd.DataFrame:
