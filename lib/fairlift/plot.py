@@ -348,6 +348,43 @@ def watched(
     return figure, alt, finding + "."
 
 
+def power_curve(curve: pd.DataFrame, wanted: float, planned: int) -> Drawn:
+    """The power of each gate and of all together by size; one row a number of customers, the last column all together.
+
+    `wanted` is the power the plan asks for, `planned` the customers it plans.
+    """
+    together = curve.columns[-1]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 4.2))
+        for name, dashes in zip(
+            curve, ("--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1))) * 3, strict=False
+        ):
+            whole = name == together
+            style = {"linestyle": "-" if whole else dashes, "linewidth": 3 if whole else 1.5}
+            axes.plot(curve.index, curve[name], color=ARMS["personalised"] if whole else REST, label=name, **style)
+        axes.axhline(wanted, color=TRUTH, linewidth=1)
+        axes.axvline(planned, color=INK, linewidth=1)
+        axes.annotate(" planned", (planned, 0.02), fontsize=10)
+        axes.annotate("wanted ", (curve.index[0], wanted), va="bottom", fontsize=10, color=TRUTH)
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("Customers in all arms")
+        axes.set_ylabel("Chance to pass")
+        axes.xaxis.set_major_formatter(lambda value, _: number(value, "count"))
+        axes.yaxis.set_major_formatter(lambda value, _: number(value, "share").replace(".00", ""))
+        axes.legend(loc="lower right", frameon=False, fontsize=9)
+        sns.despine(figure)
+    nearest = curve.iloc[abs(curve.index - planned).argmin()]
+    listed = ", ".join(f"{name} {number(value, 'share')}" for name, value in nearest.items())
+    enough = curve.index[curve[together] >= wanted]
+    first = f"from about {number(enough[0], 'count')} customers on" if len(enough) else "at no size shown"
+    alt = (
+        f"Line chart of the chance to pass by number of customers, one line a gate and a thick one for all together, with the "
+        f"planned {number(planned, 'count')} marked. There: {listed}."
+    )
+    finding = f"All gates together reach {number(wanted, 'share')} {first}; {nearest.drop(together).idxmin()} is the weakest at the planned size."
+    return figure, alt, finding
+
+
 def _lines(axes, wide: pd.DataFrame) -> None:
     """One line a column, each named at its end and told apart by dashes as well as colour."""
     palette = {arm: ARMS.get(str(arm).split("/")[0], INK) for arm in wide}
