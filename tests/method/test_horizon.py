@@ -14,6 +14,7 @@ from tests.method.test_ramp import planned
 from fairlift.errors import InputError, Refusal
 from fairlift.method.effect import effect
 from fairlift.method.horizon import (
+    LongTerm,
     Panel,
     _moments,
     by_horizon,
@@ -23,6 +24,7 @@ from fairlift.method.horizon import (
     followed_days,
     forgone,
     horizon_evidence,
+    long_term,
     panel,
     short_beside_long,
     simultaneous,
@@ -120,9 +122,24 @@ def test_a_novelty_is_recovered_week_by_week_and_found_to_fade(fresh):
 
 def test_evidence_passes_where_the_gain_lasts_and_not_where_it_was_new(steady, fresh):
     for (_, money, _), verdict in ((steady, "pass"), (fresh, "inconclusive")):
-        rows = horizon_evidence(fading(money, *PAIR, first_weeks=6), money, "EUR")
+        seen = fading(money, *PAIR, first_weeks=6)
+        rows = horizon_evidence(LongTerm("revenue", *PAIR, 8, money, None, seen), "EUR")
         assert [row.id for row in rows] == [f"method.horizons.{name}" for name in ("late", "early", "change")]
         assert [row.verdict for row in rows] == [verdict, "reported", "reported"]
+
+
+def test_a_reading_that_is_refused_leaves_its_reason():
+    units = pd.DataFrame({"unit": range(40), "arm": ["new", "old"] * 20})
+    days = pd.DataFrame({"unit": range(30), "day": 3, "spend": 1.0})
+    reading = long_term(units, days, "spend", 4, "new", "old")
+    (row,) = horizon_evidence(reading, "EUR")
+    assert reading.refusal in row.statement
+    assert row.verdict == "inconclusive"
+    assert long_term(*_steady_tables(), "revenue", 8, *PAIR).fading.verdict == "no change shown"
+
+
+def _steady_tables():
+    return draw_units("clean-win", 2, 20_000), draw_unit_days("clean-win", 2, 20_000)
 
 
 def test_a_lasting_lift_is_not_said_to_fade(steady):

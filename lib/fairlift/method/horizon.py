@@ -97,6 +97,20 @@ class Fading:
         return "\n".join(rows)
 
 
+@dataclass(frozen=True, eq=False)
+class LongTerm:
+    """The reading of one outcome over the weeks since assignment; `refusal` says why where there is none."""
+
+    outcome: str
+    arm: str
+    versus: str
+    weeks: int
+    cohort: Panel | None = None
+    curve: pd.DataFrame | None = None
+    fading: Fading | None = None
+    refusal: str = ""
+
+
 def followed_days(units: pd.DataFrame, as_of: date, window_days: int = 0) -> pd.Series:
     """For how many whole days since assignment each unit is surely in the data, which end on the local day `as_of`.
 
@@ -332,38 +346,65 @@ def still_active(cohort: Panel, block: int = 4) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def horizon_evidence(seen: Fading, cohort: Panel, currency: str, threshold: float = 0.0) -> list[Evidence]:
+def long_term(
+    units: pd.DataFrame,
+    unit_days,
+    outcome: str,
+    weeks: int,
+    arm: str,
+    versus: str,
+    followed: pd.Series | np.ndarray | None = None,
+    entry: str | None = None,
+    alpha: float = 0.05,
+) -> LongTerm:
+    """Everything this module reads of one outcome and contrast, or why it cannot be read; arguments as for `panel`."""
+    try:
+        cohort = panel(units, unit_days, outcome, weeks, followed, entry)
+        curve = by_horizon(cohort, arm, versus, alpha=alpha)
+        return LongTerm(outcome, arm, versus, weeks, cohort, curve, fading(cohort, arm, versus, alpha=alpha))
+    except Refusal as refusal:
+        return LongTerm(outcome, arm, versus, weeks, refusal=str(refusal))
+
+
+def horizon_evidence(reading: LongTerm, currency: str, threshold: float = 0.0) -> list[Evidence]:
     """Evidence that the gain lasts: the effect a week after the first weeks, against `threshold`; beside it the early effect and
     the change a week, which are only reported.
     """
-    first, last = 7 * seen.first_weeks, 7 * cohort.length
+    seen, last = reading.fading, 7 * reading.weeks
+    common = {
+        "requirement": "design.horizons",
+        "kind": "interval",
+        "design": "randomised",
+        "arm": reading.arm,
+        "versus": reading.versus,
+        "unit": "money",
+        "better": "up",
+        "window_end": f"day {last}",
+        "tables": ("assignments", "orders"),
+    }
+    asked = {"threshold": threshold, "threshold_from": "checklist"}
+    if seen is None:
+        said = f"Whether the gain lasts: {reading.refusal}"
+        return [Evidence(id="method.horizons.late", statement=said, window_start="day 0", **asked, **common)]
+    first = 7 * seen.first_weeks
     rows = (
-        ("late", seen.late, f"a week from day {first} to day {last}", first, last, threshold),
-        ("early", seen.early, f"a week in the first {first} days", 0, first, None),
-        ("change", seen.change, f"change of the effect from week to week ({seen.verdict})", 0, last, None),
+        ("late", seen.late, f"a week from day {first} to day {last}", {"window_start": f"day {first}"} | asked),
+        (
+            "early",
+            seen.early,
+            f"a week in the first {first} days",
+            {"window_start": "day 0", "window_end": f"day {first}"},
+        ),
+        ("change", seen.change, f"change of the effect from week to week ({seen.verdict})", {"window_start": "day 0"}),
     )
+    who = f"{reading.outcome.capitalize()} per customer, {reading.arm} against {reading.versus}"
     return [
         Evidence(
             id=f"method.horizons.{name}",
-            requirement="design.horizons",
-            statement=(
-                f"{cohort.outcome.capitalize()} per customer, {one.arm} against {one.versus}, {said}: "
-                f"{estimate(one.value, one.low, one.high, 'money', currency)}."
-            ),
-            kind="interval",
-            design="randomised",
-            arm=one.arm,
-            versus=one.versus,
-            window_start=f"day {begin}",
-            window_end=f"day {end}",
-            unit="money",
-            better="up",
-            threshold=least,
-            threshold_from="" if least is None else "checklist",
-            tables=("assignments", "orders"),
-            **measured(one),
+            statement=f"{who}, {said}: {estimate(one.value, one.low, one.high, 'money', currency)}.",
+            **(common | own | measured(one)),
         )
-        for name, one, said, begin, end, least in rows
+        for name, one, said, own in rows
     ]
 
 
