@@ -61,11 +61,8 @@ def sample_ratio(reps: int, seed: int) -> list[Row]:
         arm = draw(stores, "unit", weights, salt="c", namespace="ratio")["variant"] == "new"
         lost = arm & (draws.random(len(stores)) < 0.35)
         run = stores["run"] - stores["run"].min()
-        for name, kept, each in (
-            ("stores", ~lost | lost, np.ones(len(stores))),
-            ("customers", ~lost | lost, size),
-            ("wrong", ~lost, np.ones(len(stores))),
-        ):
+        one, everybody = np.ones(len(stores)), np.ones(len(stores), dtype=bool)
+        for name, kept, each in (("stores", everybody, one), ("customers", everybody, size), ("wrong", ~lost, one)):
             new, old = (np.bincount(run, each * (kept & side)) for side in (arm, ~arm))
             alarms[name] += [
                 srm({"new": a, "old": b}, weights, alpha=0.05).failed for a, b in zip(new, old, strict=True)
@@ -82,10 +79,11 @@ def two_tests(reps: int, seed: int) -> list[Row]:
     own, shared = "a namespace of its own", "a salt shared with the other test"
     found: dict[str, list[np.ndarray]] = {own: [], shared: []}
     for people, draws in experiments(reps, 400, seed):
+        noise = draws.normal(20, 5, len(people))
         for method, name in ((own, "second"), (shared, "first")):
             both = draw(people, "unit", HALVES, salt="c", namespace="first", into="other")
             both = draw(both, "unit", HALVES, salt="c", namespace=name, into="arm")
-            both["spend"] = draws.normal(20, 5, len(both)) + 2 * (both["other"] == "new")
+            both["spend"] = noise + 2 * (both["other"] == "new")
             found[method].append(limits(both, "arm", "new", "old"))
     return score(found, "no effect, beside another test of the same 400 customers", 0.0, {shared})
 
