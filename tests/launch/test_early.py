@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from fairlift.checklist import catalogue
 from fairlift.checklist.answers import Entry, fold, read_file
 from fairlift.ethics.fairness import fairness_evidence
-from fairlift.launch import CONDITIONS, GO, NO_GO, Manifest, decide, explain
+from fairlift.launch import CONDITIONS, GO, NO_GO, Decision, Manifest, decide, explain
 from fairlift.method.contamination import contamination_evidence
 from fairlift.method.validity import validity_evidence
 from fairlift.risk.complaints import complaints_evidence
@@ -20,6 +21,7 @@ from fairlift.sales.incremental import incremental_evidence
 from fairlift.simulate import draw_units, read_scenario
 from fairlift.simulate.write import answers_yaml, plan_yaml, study_yaml
 from fairlift.study import Standing, Study, open_study
+from fairlift.study.plan import Registration
 from fairlift.study.quality import quality_evidence
 
 EARLY = datetime(2026, 3, 22, 22, 59, 59, tzinfo=UTC)  # the end of 22 March in Berlin
@@ -116,6 +118,54 @@ def test_what_a_sequence_still_needs(world):
     assert need.customers == 11_000  # first of all the planned number
     none = early.row(PROFIT, value=None, low=None, high=None, se=None, n=None)
     assert of(none.decide(), "sales.benefit.profit").need.weeks == pytest.approx(1, abs=0.01)
+
+
+# running on after the end
+
+
+def test_what_was_read_at_the_end_and_not_shown_is_not_shown_by_more_customers(world):
+    open_ = world.moved(PROFIT, 0.1, 0.3)
+    first = open_.decide()
+    assert first.kind == "not_shown" and list(first.settled.values()) == [21_000]
+    more = world.row(PROFIT, n=24_000)  # clear by now
+    assert more.decide().decision == GO
+    again = more.decide(previous=first)
+    reason = of(again, "sales.benefit.profit")
+    assert (again.decision, again.kind) == (NO_GO, "not_shown")
+    assert "read at the end with 21,000 customers and not shown" in reason.technical
+    assert "only a new experiment" in str(reason.need)
+    assert again.settled == first.settled  # the first reading stays the one that counts
+    assert more.decide(previous=again).decision == NO_GO
+    assert Decision.from_dict(json.loads(json.dumps(first.to_dict()))).settled == first.settled
+
+
+def test_the_same_customers_may_be_read_again(world):
+    """A cost or a hurdle that was wrong may be mended: nobody new came in."""
+    first = world.set(hurdle=0.2).decide()
+    assert first.kind == "not_shown"
+    assert world.decide(previous=first).decision == GO
+
+
+def test_before_the_end_nothing_is_settled_and_a_sequence_never_is(world):
+    early = world.but(measured=EARLY).decide()
+    assert early.settled == {} and world.decide(previous=early).decision == GO
+    short = world.row(PROFIT, n=19_000).decide()  # not enough of them: it was not read
+    assert short.settled == {} and world.decide(previous=short).decision == GO
+    always = read_as(world.planned(looks=["always"]), "always")
+    first = always.moved(PROFIT, 0.1, 0.3).decide()
+    assert first.settled == {} and always.row(PROFIT, n=24_000).decide(previous=first).decision == GO
+
+
+def test_a_condition_may_be_settled_by_more_customers(world):
+    first = world.moved(COMPLAINTS, 0.001, 0.002).decide()
+    assert first.decision == CONDITIONS and first.settled == {}
+    assert world.row(COMPLAINTS, n=24_000).decide(previous=first).decision == GO
+
+
+def test_another_plan_begins_anew(world):
+    first = world.moved(PROFIT, 0.1, 0.3).decide()
+    other = Standing("registered", "in time", Registration("e" * 64, "2026-01-01T00:00:00Z", None, "spring"))
+    assert world.row(PROFIT, n=24_000).but(standing=other).decide(previous=first).decision == GO
 
 
 # from a simulated shop to the decision

@@ -158,6 +158,28 @@ def test_registering_no_look_where_there_were_some(world, answers):
     check_from(world, answers, lambda found: found.but(measured=min(found.measured, EARLY)), worsen)
 
 
+def test_running_on_after_the_end(world, answers):
+    """More customers than at the end, and any better numbers: the decision that was taken does not improve by them."""
+
+    @settings(max_examples=80, deadline=None)
+    @given(st.data())
+    def holds(data):
+        before = data.draw(worlds(world, answers)).but(measured=world.measured).planned(looks=["end"])
+        first = before.decide()
+        open_ = [r for r in before.rows if r.versus and r.kind == "interval" and r.n >= 20_000]
+        after = before
+        for row in (
+            data.draw(st.lists(st.sampled_from(open_), min_size=1, unique_by=lambda row: row.key)) if open_ else ()
+        ):
+            shift = data.draw(st.floats(0, 5)) * (row.high - row.low) * (1 if row.better == "up" else -1)
+            numbers = {name: getattr(row, name) + shift for name in ("value", "low", "high")}
+            after = change(after, row, n=row.n + data.draw(st.integers(1, 9_000)), **numbers)
+        if first.decision == NO_GO:
+            assert after.decide(previous=first).decision == NO_GO
+
+    holds()
+
+
 def test_deleting_a_row_or_a_group(world, answers):
     def worsen(before, draw):
         gone = draw(st.sampled_from(before.rows))

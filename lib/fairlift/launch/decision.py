@@ -83,7 +83,8 @@ class Decision:
     """The launch decision: what it rests on and what stands in its way.
 
     `items` are all items walked, in the catalogue's order; `reasons` those that stop the launch; `kind` is harm, not_shown
-    or missing for a NO-GO, else empty.  `reached` are the rows that once had their planned number of customers.
+    or missing for a NO-GO, else empty.  `reached` are the rows that once had their planned number of customers; `settled` says
+    of rows that were read at the end and did not pass with how many customers: more of them are a look that was not planned.
     """
 
     decision: str
@@ -100,6 +101,7 @@ class Decision:
     at: str
     reached: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
+    settled: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def reasons(self) -> tuple[Reason, ...]:

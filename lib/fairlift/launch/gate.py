@@ -28,6 +28,7 @@ from fairlift.launch.judge import (
     Need,
     judge,
     need_of,
+    read_again,
     survivors,
 )
 from fairlift.study.clock import stamp
@@ -75,6 +76,7 @@ def decide(
         at=stamp(clock),
         reached=gate.reached(),
         conflicts=gate.conflicts(),
+        settled=gate.settled(),
     )
 
 
@@ -95,6 +97,7 @@ class _Gate:
             previous is not None and standing.first is not None and previous.plan_hash == standing.first.plan_hash
         )
         self.once = frozenset(previous.reached) if same_plan else frozenset()
+        self.read_before: Mapping[str, int] = previous.settled if same_plan else {}
         self.judged: dict[str, list[Judged]] = {}
         self.problems: list[Problem] = []
 
@@ -223,7 +226,8 @@ class _Gate:
                 found.append(Judged(label, STALE, f"{label}: {self.manifest.stale[key]}", segment=key[1]))
             else:
                 once = _line(key) in self.once
-                found.append(judge(self.rows[key], ask, self.clock, self.registered, once))
+                judged = judge(self.rows[key], ask, self.clock, self.registered, once)
+                found.append(read_again(judged, self.read_before.get(_line(key)) if ask.causal else None))
         if found:
             return found
         unlisted = any(key[0] == metric and wanted(key) for key in self.rows)
@@ -459,6 +463,19 @@ class _Gate:
             if judged.row and judged.ask.planned_n and (judged.row.n or 0) >= judged.ask.planned_n
         }
         return tuple(sorted(now | self.once))
+
+    def settled(self) -> dict[str, int]:
+        """The comparisons read at the end that did not pass, with their customers then; not where any day may be read."""
+        if self.plan is None or self.plan.validity == "always" or not self.final:
+            return dict(self.read_before)
+        now = {
+            _line(judged.row.key): judged.row.n
+            for found in self.judged.values()
+            for judged in found
+            if judged.row and judged.ask.causal and judged.state in (FAIL, INCONCLUSIVE) and not judged.conditional
+            if judged.row.value is not None and (judged.row.n or 0) >= (judged.ask.planned_n or 0)
+        }
+        return dict(sorted((now | dict(self.read_before)).items()))
 
     def conflicts(self) -> tuple[str, ...]:
         lines = []

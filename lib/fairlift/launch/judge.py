@@ -46,7 +46,7 @@ class Judged:
     """One row and what it says.
 
     `conditional`: inconclusive, yet good enough to go on with a condition; `by_chance`: a fail that chance alone might
-    bring about, so that it must survive Holm's adjustment.
+    bring about, so that it must survive Holm's adjustment; `late`: it would pass, with customers who came after it was read.
     """
 
     label: str
@@ -57,6 +57,7 @@ class Judged:
     segment: str = "all"
     conditional: bool = False
     by_chance: bool = False
+    late: bool = False
 
     @property
     def rank(self) -> tuple[int, bool]:
@@ -107,6 +108,17 @@ def judge(row: Evidence, ask: Ask, clock: datetime, registered: bool, once_reach
     if ask.min_n and (row.n or 0) < ask.min_n:
         return _judged(row, ask, INCONCLUSIVE, f"fewer than {number(ask.min_n, 'count')} customers")
     return _test(row, ask) if ask.kind == "test" else _interval(row, ask)
+
+
+def read_again(judged: Judged, before: int | None) -> Judged:
+    """A row that was read at the end with `before` customers and did not pass: it does not pass with more of them.
+
+    Whoever runs on until a result is there has looked as often as he liked; only what was planned so may do that.
+    """
+    if before is None or judged.state != PASS or judged.row is None or (judged.row.n or 0) <= before:
+        return judged
+    why = f"{judged.technical}; it was read at the end with {number(before, 'count')} customers and not shown"
+    return replace(judged, state=INCONCLUSIVE, technical=why, late=True)
 
 
 def _inadmissible(row: Evidence, ask: Ask, registered: bool) -> str:
@@ -231,6 +243,8 @@ def need_of(
     row, ask = judged.row, judged.ask
     if judged.state != INCONCLUSIVE or row is None or ask is None:
         return None
+    if judged.late:
+        return Need(None, None, "it was read at the end and not shown: only a new experiment can show it")
     if not row.n:
         return Need(
             None, weeks_left if row.kind == "interval" and weeks_left else None, f"{UNKNOWN}: there is no number yet"
