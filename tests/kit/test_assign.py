@@ -120,6 +120,7 @@ def test_it_never_prints_an_id_and_says_what_it_did(study_of):
         assert "C0000" not in said and "held-2026" not in said
         assert "sample ratio" in said and "pre_spend" in said and "Channel email: on for" in said
     assert "Written: out/assignments.parquet" in first and "Everyone is where the hash puts them" in second
+    assert "not registered" in first
 
 
 def test_the_file_fits_the_contract(study_of):

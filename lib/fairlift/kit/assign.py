@@ -31,7 +31,7 @@ from fairlift.method.srm import Balance, Srm, balance, srm
 from fairlift.study.check import Checked, check
 from fairlift.study.clock import stamp
 from fairlift.study.folder import Study
-from fairlift.study.plan import Assignment, Plan
+from fairlift.study.plan import Assignment, Plan, plan_hash, registrations
 from fairlift.study.source import open_source, reading
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Assigned:
         lines = [self._head()]
         width = max([len(arm) for arm in self.counts] + [4])
         lines += [f"  {arm:<{width}}  {n:>12,}" for arm, n in self.counts.items()]
-        lines += [f"Channel {name}: on for {number(on, 'count')}, off for {number(off, 'count')}." for name, (on, off) in self.factors.items()]  # fmt: skip
+        for name, (on, off) in self.factors.items():
+            lines.append(f"Channel {name}: on for {number(on, 'count')}, off for {number(off, 'count')}.")
         lines += [*self.notes, ""]
         if self.units != "customers":
             lines.append(f"Tested by {self.units}, which were drawn as wholes:")
@@ -82,8 +83,8 @@ class Assigned:
     def _head(self) -> str:
         drawn = f"{number(sum(self.counts.values()), 'count')} of {number(self.customers, 'count')} customers"
         if self.found:
-            said = "" if not self.without_consent else f" {number(self.without_consent, 'count')} of them had not agreed to personalisation then."  # fmt: skip
-            return f"{self.experiment}: {drawn} are assigned in {self.found}.{said}"
+            lacking = f" {number(self.without_consent, 'count')} of them had not agreed to personalisation then."
+            return f"{self.experiment}: {drawn} are assigned in {self.found}.{lacking if self.without_consent else ''}"
         left = "there is no consents table, so consent was not looked at"
         if self.without_consent is not None:
             left = f"{number(self.without_consent, 'count')} without consent to personalisation are left out"
@@ -126,7 +127,8 @@ def assign(study: Study) -> Assigned:
             drawn = _drawn_before(checked, given) if there or given.exists() else None
             consenting = _consenting(checked, study, drawn)
     if drawn is not None:
-        return _verified(study, plan, customers, consenting, drawn, f"tables/ ({checked.source.tables['assignments'].origin})" if there else "out/assignments.parquet")  # fmt: skip
+        origin = checked.source.tables["assignments"].origin if there else "out/assignments.parquet"
+        return _verified(study, plan, customers, consenting, drawn, origin)
     return _new(study, plan, customers, consenting, given)
 
 
@@ -148,7 +150,10 @@ def _new(study: Study, plan: Plan, customers: pd.DataFrame, consenting: pd.Serie
     period, notes = study.settings.period, []
     if not period.start <= today <= period.end:
         notes.append(f"The study's present day, {today}, lies outside of the period in study.yml.")
-    return _told(study, plan, customers, drawn, factors, None if consenting is None else len(customers) - len(people), written=path, notes=notes)  # fmt: skip
+    if plan_hash(study.folder / "plan.yml") not in {entry.plan_hash for entry in registrations(study.folder)}:
+        notes.append("This version of plan.yml is not registered: do it before the first outcome.")
+    lacking = None if consenting is None else len(customers) - len(people)
+    return _told(study, plan, customers, drawn, factors, lacking, written=path, notes=notes)
 
 
 def _verified(
@@ -191,12 +196,24 @@ def _told(
     ratio, balances, unread = _tests(study, plan, people, cluster)
     if not any(arm.startswith(HELD) for arm in plan.weights):
         notes = [*notes, "No arm is a holdout: what personalisation is worth at all cannot be read from this draw."]
-    elif not (plan.assignment and plan.assignment.holdout):
+    elif plan.assignment and not plan.assignment.holdout:
         notes = [*notes, "The holdout is drawn for this experiment alone; another experiment may treat it."]
     switched = {name: (int((on == 1).sum()), int((on == 0).sum())) for name, on in factors.items()}
     return Assigned(
-        plan.experiment, len(customers), lacking, counts, switched, UNITS[cluster], ratio, balances, unread, differing, found, written, tuple(notes)
-    )  # fmt: skip
+        experiment=plan.experiment,
+        customers=len(customers),
+        without_consent=lacking,
+        counts=counts,
+        factors=switched,
+        units=UNITS[cluster],
+        ratio=ratio,
+        balances=balances,
+        unread=unread,
+        differing=differing,
+        found=found,
+        written=written,
+        notes=tuple(notes),
+    )
 
 
 def _tests(study: Study, plan: Plan, people: pd.DataFrame, cluster: str | None):

@@ -518,10 +518,12 @@ def _joined(segments: Sequence[tuple[int, int, str]]) -> tuple[tuple[int, int, s
 def _names(salt: str, namespace: str) -> list[Problem]:
     """A slash would let two draws meet: salt `a/b` in `c` is salt `a` in `b/c`."""
     return [
-        Problem("assignment", f"the {what} is {'empty' if not text else 'not a text without `/`'}", "write a word of its own")
+        Problem(
+            "assignment", f"the {what} is {'empty' if not text else 'not a text without `/`'}", "write another word"
+        )
         for what, text in (("salt", salt), ("namespace", namespace))
         if not isinstance(text, str) or not text or "/" in text
-    ]  # fmt: skip
+    ]
 
 
 def _unit(unit: object) -> list[Problem]:
