@@ -37,9 +37,15 @@ def wrong(tmp_path: Path, text: str) -> list[str]:
 
 
 def test_the_scenarios_that_the_gate_is_measured_by_are_there():
-    assert {"demo", "clean-win", "no-effect", "break-even", "broken-randomisation", "unfair-targeting"} <= set(
-        scenarios()
-    )
+    assert {
+        "demo",
+        "clean-win",
+        "no-effect",
+        "break-even",
+        "broken-randomisation",
+        "unfair-targeting",
+        "contaminated",
+    } <= set(scenarios())
 
 
 def test_a_new_scenario_is_a_file(tmp_path):
@@ -213,6 +219,26 @@ def test_unfair_targeting_shows_in_one_group():
     reached = (units["personalised_exposures"] > 0).groupby(units["age_band"]).mean()
     assert reached.idxmin() == "65 and over"
     assert reached.drop("65 and over").min() - reached["65 and over"] > 0.3
+
+
+def test_a_leak_changes_nobody_but_those_it_reached():
+    """Its random numbers are its own: everybody else does what she does in clean-win, to the cent.
+
+    Opens and clicks are drawn offer by offer, so they alone differ.
+    """
+    clean, leaky = (
+        draw_units(name, seed=4, customers=8_000).drop(columns=["opened", "clicked"])
+        for name in ("clean-win", "contaminated")
+    )
+    reached = (leaky["arm"] == "holdout") & (leaky["exposures"] > 0)
+    assert clean[~reached].equals(leaky[~reached])
+    assert 0.06 < reached.sum() / (leaky["arm"] == "holdout").sum() < 0.1
+    assert leaky.loc[reached, "orders"].sum() > clean.loc[reached, "orders"].sum()
+
+
+def test_in_contaminated_every_other_gate_is_passed():
+    missed = {gate: norm.sf(z) for gate, z in gates("contaminated").items()}
+    assert sum(missed.values()) < 0.01, {gate: p for gate, p in missed.items() if p > 0.001}
 
 
 def test_prepare_makes_the_units_that_draw_units_draws(tmp_path):

@@ -10,7 +10,7 @@ from fairlift.simulate.chunk import chunks, draw_chunk, stream
 from fairlift.simulate.orders import _cents, sell
 from fairlift.simulate.people import draw_people
 from fairlift.simulate.scenario import ARMS, BENEFIT, TREATMENTS
-from fairlift.simulate.truth import EFFECTS, Tally, _cells, _under, lost_share, outcomes
+from fairlift.simulate.truth import EFFECTS, Tally, _cells, _under, leaked_share, lost_share, outcomes
 
 REVENUE = "sales.incremental.revenue@all:personalised-vs-holdout"
 
@@ -18,7 +18,7 @@ REVENUE = "sales.incremental.revenue@all:personalised-vs-holdout"
 def truth_of(name: str) -> dict[str, float]:
     s = read_scenario(name)
     found = effects(population(s), costs_of(s, s.customers), s.window_days, s.customers, s.study["protected"])
-    return found | lost_share(s)
+    return found | lost_share(s) | leaked_share(s)
 
 
 class Moments:
@@ -54,7 +54,8 @@ def rich():
     }
     treatments = s.treatments | {"personalised": s.treatments["personalised"].model_copy(update=changes)}
     basket = s.basket.model_copy(update={"redeem": 0.6, "reward": 0.3})
-    return s.model_copy(update={"treatments": treatments, "basket": basket})
+    offers = s.offers.model_copy(update={"leak": 0.2})
+    return s.model_copy(update={"treatments": treatments, "basket": basket, "offers": offers})
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +288,24 @@ def test_costs_fall_on_the_personalised_arm_only():
     exposures = population(s).arms["personalised"]["personalised_exposures"]
     yearly = (90_000 + 30_000 + 110_000 + 60_000 / 3) / s.customers
     assert pairs["personalised-vs-holdout"] == pytest.approx(yearly * 56 / 365 + 0.002 * exposures)
+
+
+def test_the_share_that_leaked_is_that_of_a_large_simulation():
+    s = read_scenario("contaminated")
+    units = draw_units(s, seed=5)
+    for arm in ("control", "holdout"):
+        shown = units.loc[units["arm"] == arm, "personalised_exposures"] > 0
+        expected = leaked_share(s)[f"method.contamination.share@all:{arm}"]
+        assert abs(shown.mean() - expected) <= 4 * np.sqrt(expected * (1 - expected) / len(shown)), arm
+
+
+def test_a_leak_dilutes_the_effect_in_the_population():
+    """The holdout is a mixture, so the effect shrinks by the leaked share of what full exposure does."""
+    clean, leaky = (population(read_scenario(name)).arms for name in ("clean-win", "contaminated"))
+    for metric in ("revenue", "contribution", "complained"):
+        full = (clean["personalised"][metric] - clean["holdout"][metric]) / read_scenario("clean-win").offers.reach
+        assert leaky["holdout"][metric] - clean["holdout"][metric] == pytest.approx(0.08 * full)
+        assert leaky["personalised"][metric] == clean["personalised"][metric]
 
 
 def test_treatments_are_ordered_as_the_arms_mean_them():
