@@ -572,7 +572,7 @@ def household_spillover(
         either = places[pair[0]] | places[pair[1]]
         effects.append(HouseholdEffect(name, *found, int(either.sum()), _present(home[either])))
     if not effects:
-        raise Refusal("households: " + " ".join(refused))
+        raise Refusal(f"households, {refused[0]}")
     return Households(
         outcome=outcome,
         exposures=tuple(exposures.values()),
@@ -660,7 +660,7 @@ def household_evidence(
             f"spillover on {versus}"
         )
     except Refusal as refusal:
-        return [Evidence(statement=f"Spillover within households: {refusal}", **row)]
+        return [Evidence(statement=f"Not read: {refusal}", **row)]
     text = shown(seen.value, seen.low, seen.high, "money", currency)
     statement = f"A mate's personalised offers changed what customers of {versus} spent by {text}."
     numbers = {"value": seen.value, "se": seen.se, "low": seen.low, "high": seen.high, "level": seen.level, "p": seen.p}
