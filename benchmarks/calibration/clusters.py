@@ -136,7 +136,7 @@ def refused(reps: int, seed: int) -> list[Row]:
         rows.append(scored("randomisation inference", case, "conservative", *seen, truth=0.0))
     trials = draw_trials(StoreTrial(stores=10), reps, seed)
     block = np.tile(np.arange(10) // 2, (reps, 1))
-    first = np.random.default_rng(seed).random((reps, 5)) < 0.5
+    first = np.random.default_rng([seed, 5]).random((reps, 5)) < 0.5
     treated = np.stack([first, ~first], axis=2).reshape(reps, 10)
     seen = limits(trials, treated, block=block)
     return [*rows, scored("randomisation inference", "5 pairs of stores, no effect", "conservative", *seen, truth=0.0)]

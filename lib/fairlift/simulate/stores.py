@@ -140,8 +140,11 @@ def draw_trials(trial: StoreTrial, times: int, seed: int) -> StoreTrials:
 
 
 def draw_half(trials: StoreTrials, seed: int) -> np.ndarray:
-    """Half of the stores of every trial, drawn at random: a boolean array, trials × stores."""
-    order = np.random.default_rng(seed).random(trials.size.shape).argsort(axis=1).argsort(axis=1)
+    """Half of the stores of every trial, drawn at random: a boolean array, trials × stores.
+
+    The stream is apart from that of `draw_trials`, so that the same seed may serve both.
+    """
+    order = np.random.default_rng([seed, 2]).random(trials.size.shape).argsort(axis=1).argsort(axis=1)
     return order < trials.trial.stores // 2
 
 
