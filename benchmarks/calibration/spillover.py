@@ -49,7 +49,7 @@ def customers_compared(clusters: pd.DataFrame, within: float) -> tuple[float, fl
     return treated - untreated - half, treated - untreated + half
 
 
-def saturations(per_level: int, size: float, spread: float, weigh: str, kind: str, named: str):
+def saturations(per_level: int, size: float, spread: float, average: str, kind: str, named: str):
     """Total effect of the roll-out and spillover on the untreated, from `per_level` clusters at each of three levels."""
 
     def run(reps: int, seed: int) -> list[Row]:
@@ -59,7 +59,7 @@ def saturations(per_level: int, size: float, spread: float, weigh: str, kind: st
             sizes = np.maximum(np.rint(size * np.exp(spread * rng.standard_normal(3 * per_level))), 4)
             found = clusters_of(rng, np.repeat(LEVELS, per_level), sizes)
             try:
-                read: Saturation | None = saturation_of_clusters(found, weigh=weigh)
+                read: Saturation | None = saturation_of_clusters(found, average=average)
             except Refusal:
                 read = None
             for name, level in (("total", 1.0), ("spillover", 0.5)):

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 MIN_CLUSTERS = 5  # per saturation; below this the spread of cluster means is a guess
 FLOOR = 0.15  # exposures less likely than this put too much weight on single customers
 MIN_EFFECTIVE = 400  # outcomes other than 0, after weighting: benchmarks/calibration/spillover.py
-CLUSTER_EFFECTS = {
-    "direct": "treated − untreated, in the same clusters",
-    "spillover": "untreated − pure control",
-    "total": "treated − pure control",
-    "overall": "everybody − pure control",
-}
 
 
 # --- two-stage saturation --------------------------------------------------------------------------------------------
@@ -50,9 +44,11 @@ class Level:
 
 
 @dataclass(frozen=True)
-class ClusterEffect:
+class SaturationEffect:
     """One effect of a saturation experiment; `saturation` is None for a slope, whose unit is per whole saturation.
 
+    "direct" is treated − untreated in the same clusters; "spillover" untreated, "total" treated, "overall" everybody, each
+    minus the clusters without any offers.
     `clusters` is how many clusters it rests on; the interval is a t interval with `df` degrees of freedom over them.
     """
 
@@ -73,11 +69,11 @@ class Saturation:
     """A saturation experiment read: its levels and every effect that they allow."""
 
     outcome: str
-    weigh: str
+    average: str
     levels: tuple[Level, ...]
-    effects: tuple[ClusterEffect, ...]
+    effects: tuple[SaturationEffect, ...]
 
-    def effect(self, name: str, saturation: float | None = None) -> ClusterEffect:
+    def effect(self, name: str, saturation: float | None = None) -> SaturationEffect:
         """One effect by name and saturation; raises InputError where the design does not have it."""
         for found in self.effects:
             if found.name == name and (saturation is None or found.saturation == saturation):
@@ -100,7 +96,7 @@ class Saturation:
 
     def __str__(self) -> str:
         width = max(len(_label(e)) for e in self.effects)
-        lines = [f"saturation, mean of {self.outcome} over {self.weigh}"]
+        lines = [f"saturation, mean of {self.outcome} over {self.average}"]
         for e in self.effects:
             value = f"{number(e.value, signed=True)} ({between(e.low, e.high, signed=True)})"
             lines.append(f"  {_label(e):<{width}}  {value}  {e.clusters} clusters")
@@ -111,7 +107,7 @@ def _share(level: float) -> str:
     return f"{100 * level:.4g} %"
 
 
-def _label(e: ClusterEffect) -> str:
+def _label(e: SaturationEffect) -> str:
     return e.name if e.saturation is None else f"{e.name} at {_share(e.saturation)}"
 
 
@@ -167,7 +163,7 @@ def saturation(
     treated: str,
     saturation: str,
     *,
-    weigh: str = "clusters",
+    average: str = "clusters",
     alpha: float = 0.05,
     min_clusters: int = MIN_CLUSTERS,
 ) -> Saturation:
@@ -175,7 +171,7 @@ def saturation(
 
     `units` is a pandas DataFrame or Ibis table with one row a customer: `treated` is 0 or 1, `saturation` the share that
     the customer's cluster was drawn to.  The cluster is the unit: every effect is a difference of means over clusters of
-    cluster means, with a t interval over the clusters (Welch 1947).  `weigh="clusters"` counts every cluster alike,
+    cluster means, with a t interval over the clusters (Welch 1947).  `average="clusters"` counts every cluster alike,
     "customers" by its size; the two differ where large clusters react otherwise.
 
     "slope, untreated" and "slope, treated" say how much the mean outcome moves from nobody to everybody around a customer
@@ -199,20 +195,20 @@ def saturation(
       slope, treated     +0.5500 (−0.3768 to +1.477)  12 clusters
     """
     found = _cluster_sums(units, outcome, cluster, treated, saturation)
-    return saturation_of_clusters(found, outcome, weigh=weigh, alpha=alpha, min_clusters=min_clusters)
+    return saturation_of_clusters(found, outcome, average=average, alpha=alpha, min_clusters=min_clusters)
 
 
 def saturation_of_clusters(
     clusters: pd.DataFrame,
     outcome: str = "outcome",
     *,
-    weigh: str = "clusters",
+    average: str = "clusters",
     alpha: float = 0.05,
     min_clusters: int = MIN_CLUSTERS,
 ) -> Saturation:
     """The same from one row a cluster: `saturation`, `n`, `n_treated`, `sum` of the outcome, and `sum_treated`."""
-    if weigh not in ("clusters", "customers"):
-        raise InputError(Problem("weigh", f"`{weigh}` is not known", "use clusters or customers"))
+    if average not in ("clusters", "customers"):
+        raise InputError(Problem("average", f"`{average}` is not known", "use clusters or customers"))
     found = clusters
     levels = np.unique(found["saturation"])
     if levels[0] != 0:
@@ -221,7 +217,7 @@ def saturation_of_clusters(
         )
     if len(levels) < 2:
         raise Refusal("saturation: every cluster has saturation 0, so there is nothing to compare; draw some higher.")
-    groups = {float(level): _Group.of(float(level), found[found["saturation"] == level], weigh) for level in levels}
+    groups = {float(level): _Group.of(float(level), found[found["saturation"] == level], average) for level in levels}
     few = min(groups, key=lambda level: groups[level].clusters)
     if groups[few].clusters < min_clusters:
         raise Refusal(
@@ -234,7 +230,7 @@ def saturation_of_clusters(
         if weights:
             terms = [(groups[level], {part: c}) for level, c in weights.items()]
             effects.append(_combined(name, None, terms, alpha))
-    return Saturation(outcome, weigh, tuple(_level(level, g, alpha) for level, g in groups.items()), tuple(effects))
+    return Saturation(outcome, average, tuple(_level(level, g, alpha) for level, g in groups.items()), tuple(effects))
 
 
 @dataclass(frozen=True)
@@ -247,7 +243,7 @@ class _Group:
     means: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, level: float, rows: pd.DataFrame, weigh: str) -> _Group:
+    def of(cls, level: float, rows: pd.DataFrame, average: str) -> _Group:
         n, k = rows["n"].to_numpy(), rows["n_treated"].to_numpy()
         total, of_treated = rows["sum"].to_numpy(), rows["sum_treated"].to_numpy()
         one_sided = int(((k == 0) | (k == n)).sum())
@@ -261,7 +257,7 @@ class _Group:
             means["treated"] = of_treated / k
         if level < 1:
             means["untreated"] = (total - of_treated) / (n - k)
-        weight = np.ones(len(rows)) if weigh == "clusters" else n.astype(float)
+        weight = np.ones(len(rows)) if average == "clusters" else n.astype(float)
         return cls(len(rows), (int(k.sum()), int((n - k).sum())), weight, means)
 
     def has(self, part: str) -> bool:
@@ -276,7 +272,7 @@ class _Group:
         return value, float(spread)
 
 
-def _effects(groups: Mapping[float, _Group], level: float, alpha: float) -> list[ClusterEffect]:
+def _effects(groups: Mapping[float, _Group], level: float, alpha: float) -> list[SaturationEffect]:
     here, nobody = groups[level], groups[0.0]
     wanted = {
         "direct": [(here, {"treated": 1.0, "untreated": -1.0})],
@@ -291,7 +287,7 @@ def _effects(groups: Mapping[float, _Group], level: float, alpha: float) -> list
     ]
 
 
-def _combined(name: str, level: float | None, terms, alpha: float) -> ClusterEffect:
+def _combined(name: str, level: float | None, terms, alpha: float) -> SaturationEffect:
     """A sum over independent groups of clusters, with Welch's degrees of freedom."""
     means = [group.mean(parts) for group, parts in terms]
     value, variance = sum(mean for mean, _ in means), sum(spread for _, spread in means)
@@ -302,7 +298,7 @@ def _combined(name: str, level: float | None, terms, alpha: float) -> ClusterEff
     half = -float(special.stdtrit(df, alpha / 2)) * se
     p = float(2 * special.stdtr(df, -abs(value) / se))
     clusters = sum(group.clusters for group, _ in terms)
-    return ClusterEffect(name, level, value, se, df, value - half, value + half, 1 - alpha, p, clusters)
+    return SaturationEffect(name, level, value, se, df, value - half, value + half, 1 - alpha, p, clusters)
 
 
 def _line(clusters: Mapping[float, int]) -> dict[float, float]:
