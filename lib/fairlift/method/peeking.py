@@ -73,7 +73,9 @@ def peeking_evidence(
     return rows
 
 
-def _sequence_row(running: pd.DataFrame, kpi: Kpi, arm: str, versus: str, currency: str, alpha: float, common: dict) -> Evidence:
+def _sequence_row(
+    running: pd.DataFrame, kpi: Kpi, arm: str, versus: str, currency: str, alpha: float, common: dict
+) -> Evidence:
     row = {
         "id": "method.peeking.sequence",
         "kind": "interval",
