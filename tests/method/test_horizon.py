@@ -227,6 +227,9 @@ def test_what_cannot_be_read_is_refused():
         fading(cohort, "new", "old")
     with pytest.raises(Refusal, match="four weeks"):
         fading(panel(units, few, "spend", 3), "new", "old")
+    assert "four weeks" in long_term(units, few, "spend", 0, "new", "old").refusal
+    with pytest.raises(InputError, match="at least one week"):
+        fading(cohort, "new", "old", first_weeks=4)
     with pytest.raises(InputError, match="whole weeks"):
         by_horizon(cohort, "new", "old", [10])
     with pytest.raises(InputError, match="no such column"):
@@ -242,7 +245,14 @@ def test_a_ramp_is_read_within_its_cells():
     truth = population(s).arms
     gap = truth["personalised"]["revenue"] - truth["holdout"]["revenue"]
     right = by_horizon(panel(units, days, "revenue", 8, entry=entry), *PAIR, [56]).iloc[0]
-    wrong = by_horizon(panel(units, days, "revenue", 8), *PAIR, [56]).iloc[0]
+    pooled = panel(units, days, "revenue", 8)
+    wrong = by_horizon(pooled, *PAIR, [56]).iloc[0]
+    inside = panel(units, days, "revenue", 8, entry=entry)
+    least, seen = detectable(inside, *PAIR, horizons=[56]).detectable[0], right.se * (1.959964 + 0.841621)
+    assert 0.6 * seen < least < seen  # the holdout spreads less than the personalised arm
+    gone, there = still_active(pooled).iloc[0], still_active(inside).iloc[0]
+    assert gone["personalised"] < gone["holdout"]
+    assert there["personalised"] > there["holdout"]
     assert right.alone_low < gap < right.alone_high
     assert wrong.alone_high < 0 < gap
 
@@ -267,7 +277,7 @@ def test_what_a_holdout_can_show_is_what_it_shows():
         return draws.gamma(0.5, 2, (size, 1)) * draws.gamma(1, 1, (size, 4)) + lift / 4
 
     old = np.repeat("old", 20_000).astype(object)
-    rows = detectable(Panel("x", old, spend(20_000), {}, {}), "old", n, n, [28])
+    rows = detectable(Panel("x", old, spend(20_000), {}, {}), "new", "old", (n, n), [28])
     smallest, hits = rows.detectable[0], []
     for _ in range(300):
         weeks = np.concatenate([spend(n, smallest), spend(n)])

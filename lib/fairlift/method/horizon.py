@@ -219,11 +219,10 @@ def fading(cohort: Panel, arm: str, versus: str, first_weeks: int = 2, alpha: fl
     (delta method).  A constant lift then has a change of 0 in any season.  Raises Refusal for fewer than four weeks, fewer than
     50 buyers in an arm, or a versus arm that sold nothing.
     """
-    if cohort.length < 4 or not 1 <= first_weeks < cohort.length:
-        raise Refusal(
-            f"fading: {cohort.length} weeks with the first {first_weeks} apart are too few to see a change; follow the cohort "
-            "for four weeks at least."
-        )
+    _refuse_short(cohort.length)
+    if not 1 <= first_weeks < cohort.length:
+        found = f"the first {first_weeks} of {cohort.length}"
+        raise InputError(Problem("weeks", found, "leave at least one week after the first"))
     week = np.arange(cohort.length) - (cohort.length - 1) / 2
     slope, level = cohort.weeks @ (week / (week**2).sum()), cohort.weeks.mean(axis=1)
     means = {name: [_mean(cohort, values, name) for values in (slope, level)] for name in (arm, versus)}
@@ -293,34 +292,39 @@ def short_beside_long(
 
 def detectable(
     cohort: Panel,
+    arm: str,
     versus: str,
-    n_arm: int,
-    n_versus: int,
+    sizes: tuple[int, int] | None = None,
     horizons: Sequence[int] | None = None,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> pd.DataFrame:
-    """What a holdout of `n_versus` customers can show by each horizon, from how the outcome of `versus` spreads as it adds up.
+    """What a holdout can show by each horizon, from how the outcome of `versus` spreads as it adds up.
 
     One row a horizon: days, the mean and standard deviation of what a customer's outcome adds up to, the smallest effect shown
-    with this power in the outcome's unit, and as a share of the mean.  The absolute effect grows with time, because customers'
-    differences add up; the share falls, and stops falling once lasting differences between customers outweigh chance.
+    with this power in the outcome's unit, and as a share of the mean.  `sizes` are the customers of `arm` and of `versus` in a
+    plan; None takes the cohort's own, cell by cell where its shares changed.  The absolute effect grows with time, because
+    customers' differences add up; the share falls, and stops falling once lasting differences between customers outweigh chance.
 
     >>> spend = np.random.default_rng(2).gamma(0.2, 5, (4000, 8))
-    >>> rows = detectable(Panel("spend", np.repeat("old", 4000), spend, {}, {}), "old", 40_000, 10_000)
+    >>> rows = detectable(Panel("spend", np.repeat("old", 4000), spend, {}, {}), "new", "old", (40_000, 10_000))
     >>> bool(rows.detectable_lift.is_monotonic_decreasing and rows.detectable.is_monotonic_increasing)
     True
     """
     here = cohort.arm == versus
-    if here.sum() < 2 or min(n_arm, n_versus) < 2:
+    if here.sum() < 2:
         raise Refusal(f"detectable: {int(here.sum())} customers of {versus} do not show how much customers differ.")
     quantile = float(-special.ndtri(alpha / 2) + special.ndtri(power))
     rows = []
     for day in horizons or standard_horizons(cohort.length):
-        total = cohort.weeks[here][:, : day // 7].sum(axis=1)
-        spread = float(total.std(ddof=1))
-        smallest = quantile * spread * math.sqrt(1 / n_arm + 1 / n_versus)
-        mean = float(total.mean())
+        total = cohort.weeks[:, : day // 7].sum(axis=1)
+        spread, mean = float(total[here].std(ddof=1)), _mean(cohort, total, versus)
+        if sizes:
+            variance = spread**2 * (1 / sizes[0] + 1 / sizes[1])
+        else:
+            counts = [(share, total[cell & here], (cell & (cohort.arm == arm)).sum()) for cell, share in _cells(cohort)]
+            variance = sum(share**2 * part.var(ddof=1) * (1 / n + 1 / len(part)) for share, part, n in counts)
+        smallest = quantile * math.sqrt(variance)
         rows.append((day, mean, spread, smallest, smallest / mean if mean > 0 else math.nan))
     return pd.DataFrame(rows, columns=["days", "mean", "sd", "detectable", "detectable_lift"])
 
@@ -333,12 +337,12 @@ def forgone(curve: pd.DataFrame, customers: int) -> pd.DataFrame:
 def still_active(cohort: Panel, block: int = 4) -> pd.DataFrame:
     """The share of each arm with any of the outcome in each block of weeks: who leaves shows as a falling line.
 
-    One row a block (its weeks as text), one column an arm.
+    One row a block (its weeks as text), one column an arm; where the arms' shares changed, over the same cells in every arm.
     """
     starts = range(0, cohort.length, block)
     rows = {
         f"weeks {start + 1} to {min(start + block, cohort.length)}": {
-            arm: float((cohort.weeks[cohort.arm == arm, start : start + block] != 0).any(axis=1).mean())
+            arm: _mean(cohort, (cohort.weeks[:, start : start + block] != 0).any(axis=1).astype(float), arm)
             for arm in sorted(set(cohort.arm))
         }
         for start in starts
@@ -359,6 +363,7 @@ def long_term(
 ) -> LongTerm:
     """Everything this module reads of one outcome and contrast, or why it cannot be read; arguments as for `panel`."""
     try:
+        _refuse_short(weeks)
         cohort = panel(units, unit_days, outcome, weeks, followed, entry)
         curve = by_horizon(cohort, arm, versus, alpha=alpha)
         return LongTerm(outcome, arm, versus, weeks, cohort, curve, fading(cohort, arm, versus, alpha=alpha))
@@ -553,6 +558,13 @@ def _check(units: pd.DataFrame, unit_days, outcome: str, weeks: int, entry: str 
         problems.append(Problem("units", "a unit stands twice", "give one row a unit", column="unit"))
     if problems:
         raise InputError(problems)
+
+
+def _refuse_short(weeks: int) -> None:
+    if weeks < 4:
+        raise Refusal(
+            f"horizon: {weeks} whole weeks are too few to tell a change from chance; follow the cohort for four weeks at least."
+        )
 
 
 def _refuse_followed(assigned: dict, kept: dict, weeks: int, least: float, staged: bool) -> None:
