@@ -20,12 +20,13 @@ from fairlift.checklist.answers import Entry, fold, read_file
 from fairlift.checklist.items import catalogue
 from fairlift.ethics.fairness import fairness_evidence
 from fairlift.evidence import Evidence
+from fairlift.kit.plan import planned_evidence, size_plan
 from fairlift.launch import CONDITIONS, GO, NO_GO, Decision, Manifest, decide
 from fairlift.method.contamination import contamination_evidence
 from fairlift.method.validity import validity_evidence
 from fairlift.risk.complaints import complaints_evidence
 from fairlift.sales.incremental import incremental_evidence
-from fairlift.simulate import Scenario, draw_units, read_scenario, scenarios
+from fairlift.simulate import Scenario, draw_units, read_scenario, scenarios, simulate
 from fairlift.simulate.write import answers_yaml, plan_yaml, study_yaml
 from fairlift.study import Standing, Study, open_study
 from fairlift.study.quality import quality_evidence
@@ -50,6 +51,14 @@ def prepared(name: str) -> tuple[Scenario, Study, dict]:
         study = open_study(path)
         entries = [Entry(item, given, "answers.yml", "") for item, given in read_file(path).items()]
     return scenario, study, fold(entries, checklist(), study.settings.clock())
+
+
+@cache
+def planned(name: str) -> list[Evidence]:
+    """The size of the scenario's plan, computed once from a past of its customers, as before the experiment."""
+    with tempfile.TemporaryDirectory() as folder:
+        simulate(Path(folder), name, seed=0)
+        return planned_evidence(size_plan(open_study(folder)))
 
 
 def evidence_of(study: Study, units) -> list[Evidence]:
@@ -80,7 +89,7 @@ def decision_on(name: str, seed: int) -> Decision:
     units = draw_units(scenario, seed)
     standing = Standing("registered", "registered by the simulation")
     study = Study.in_memory(template.settings, template.plan, units, standing, scenario.customers)
-    rows = [_registered(row) for row in evidence_of(study, units)]
+    rows = [_registered(row) for row in (*evidence_of(study, units), *planned(name))]
     clock = study.settings.clock()
     return decide(
         checklist(), rows, answers, study.settings, study.plan, standing, clock=clock, manifest=Manifest.of(rows, clock)

@@ -43,6 +43,16 @@ GOOD = (
     test_row("method.srm.share", 0.4, 0.01),
     test_row("method.balance.omnibus", 0.5, 0.05),
     Evidence(
+        id="method.power.planned",
+        statement="",
+        kind="exact",
+        design="descriptive",
+        value=1.2,
+        n=90_000,
+        unit="times",
+        better="up",
+    ),
+    Evidence(
         id="method.contamination.share",
         statement="",
         kind="exact",

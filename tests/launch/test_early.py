@@ -13,6 +13,7 @@ import pytest
 from fairlift.checklist import catalogue
 from fairlift.checklist.answers import Entry, fold, read_file
 from fairlift.ethics.fairness import fairness_evidence
+from fairlift.evidence import Evidence
 from fairlift.launch import CONDITIONS, GO, NO_GO, Decision, Manifest, decide, explain
 from fairlift.method.contamination import contamination_evidence
 from fairlift.method.validity import validity_evidence
@@ -23,6 +24,8 @@ from fairlift.simulate.write import answers_yaml, plan_yaml, study_yaml
 from fairlift.study import Standing, Study, open_study
 from fairlift.study.plan import Registration
 from fairlift.study.quality import quality_evidence
+
+SIZED = Evidence(id="method.power.planned", statement="", kind="exact", design="descriptive", value=1.2, better="up")
 
 EARLY = datetime(2026, 3, 22, 22, 59, 59, tzinfo=UTC)  # the end of 22 March in Berlin
 LOOKS = [date(2026, 3, 8), date(2026, 3, 22), "end"]
@@ -207,6 +210,7 @@ def decided(tmp_path_factory):
             *complaints_evidence(study),
             *fairness_evidence(study.units, settings.protected, window, look=look),
             *contamination_evidence(study.units, window),
+            SIZED,
         ]
         rows = [replace(row, status="registered") if row.design == "randomised" else row for row in rows]
         clock = settings.clock()
