@@ -138,7 +138,7 @@ def read_segments(
     suppressed: it has neither number nor count.  A segment that only one arm has is suppressed too.  `reading` is what
     `effect` takes.
 
-    Raises InputError for thresholds below 2, Refusal where no segment can be shown.
+    Raises InputError for thresholds below 2, Refusal where neither arm has a unit.
     """
     if min_n < 2 or min_nonzero < 2:
         raise InputError(Problem("segments", "a threshold is below 2", "show no segment of a single customer"))
@@ -160,11 +160,6 @@ def read_segments(
             refused[name] = str(refusal)
         else:
             seen[name] = _together(found, alpha, many)
-    if not seen:
-        raise Refusal(
-            f"{metric}: none of {len(parts)} segments has {min_n} units and {min_nonzero} outcomes other than 0 in both arms; "
-            "merge segments, or collect more units."
-        )
     spread = None
     if len(seen) > 1:
         spread = heterogeneity(
