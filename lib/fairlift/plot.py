@@ -234,25 +234,29 @@ def by_level(means: pd.DataFrame, name: str, currency: str = "EUR") -> Drawn:
                     where, rows["truth"], "D", color=TRUTH, markersize=6, markerfacecolor="none", markeredgewidth=1.8
                 )
         axes.set_xticks(sorted(means["level"].unique()))
-        axes.xaxis.set_major_formatter(lambda value, _: number(value, "lift").replace(".0", ""))
+        axes.xaxis.set_major_formatter(lambda value, _: _percent(value))
         axes.yaxis.set_major_formatter(lambda value, _: number(value, "money", currency))
         axes.set_xlabel("Saturation   line: interval" + ("   diamond: truth" if known else ""))
         axes.set_ylabel(name)
         axes.legend(frameon=False)
         sns.despine(figure)
     lines = [
-        f"{row.group} at {number(row.level, 'lift')}: {estimate(row.value, row.low, row.high, 'money', currency)}"
+        f"{row.group} at {_percent(row.level)}: {estimate(row.value, row.low, row.high, 'money', currency, signed=False)}"
         for row in means.itertuples()
     ]
     alt = f"Means of {name.lower()} by saturation with intervals, one mark a group. " + "; ".join(lines) + "."
     first, last = means.iloc[means["level"].argmin()], means.iloc[means["level"].argmax()]
     gap = number(last["value"] - first["value"], "money", currency, signed=True)
-    held = (
-        f"; {int(means['truth'].between(means['low'], means['high']).sum())} of {len(means)} hold the truth"
-        if known
-        else ""
-    )
-    return figure, alt, f"From nobody to {number(last['level'], 'lift')} treated, {name.lower()} moves by {gap}{held}."
+    ends = [f"the {row['group']} at {_percent(row['level'])}" for row in (first, last)]
+    finding = f"From {ends[0]} to {ends[1]}, {name.lower()} moves by {gap}"
+    if known:
+        held = int(means["truth"].between(means["low"], means["high"]).sum())
+        finding += f"; {held} of {len(means)} intervals hold the truth"
+    return figure, alt, f"{finding}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def counts(numbers: pd.Series, name: str) -> Drawn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ibis
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +23,7 @@ from fairlift.method.spillover import (
     saturation_of_clusters,
     weighted_difference,
 )
+from fairlift.plot import by_level
 from fairlift.simulate.saturation import Homes, Neighbourhood, draw_clusters, draw_homes
 
 LEVELS = (0.0, 0.5, 1.0)
@@ -152,6 +154,19 @@ def test_a_table_in_duckdb_gives_the_same(people):
     table = stored(people)
     for ours, theirs in zip(read(table).effects, read(people).effects, strict=True):
         assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high), rel=1e-9)
+
+
+def test_the_figure_says_every_mean_with_its_interval_and_how_many_hold_the_truth(people):
+    means = read(people).means().assign(truth=[20.0, 0.0, 21.3, 21.6])
+    held = int(means["truth"].between(means["low"], means["high"]).sum())
+    figure, alt, finding = by_level(means, "Spend a customer")
+    assert [alt.count(f"{group} at ") for group in ("; treated", "untreated")] == [2, 2]
+    assert finding.startswith("From the untreated at 0 % to the treated at 100 %")
+    assert f"{held} of 4 intervals hold the truth" in finding and held < 4
+    plt.close(figure)
+    _, _, plain = by_level(means.drop(columns="truth"), "Spend a customer")
+    assert "truth" not in plain
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
