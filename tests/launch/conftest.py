@@ -40,6 +40,7 @@ GOOD = (
     interval("sales.value.order", -0.1, 0.3),
     group("sex=female", 0.001, 0.01),
     group("sex=male", -0.001, 0.01),
+    interval("method.horizons.late", 0.2, 0.1),
     test_row("method.srm.share", 0.4, 0.01),
     test_row("method.balance.omnibus", 0.5, 0.05),
     Evidence(
