@@ -172,7 +172,7 @@ def _size(opened: Study) -> InputError | None:
     except Refusal as refusal:
         missing = str(refusal)
     except InputError as error:
-        missing, fault = "The tables cannot be read yet: run `fairlift check`.", error
+        missing, fault = "`fairlift plan` names what must be mended first.", error
     paths = write_document(plan_document(opened, sizing, missing), opened.out / "plan", "plan")
     if sizing is not None:
         out.print(str(sizing), markup=False)
