@@ -172,7 +172,8 @@ class Look:
 
     `validity` is "look" or "always".  `planned_n` counts both arms, as does `seen`: the complete customers at every look so
     far, the present one last.  For "look": `looks` is how many there will have been, `spending` how alpha is spread over
-    them.  For "always": `burn_in` is the size of the smaller arm before which nothing is read, None for the default.
+    them.  For "always": `burn_in` is a size of the smaller arm before which nothing is read, where the plan asks for a
+    later start than the method's own.
     """
 
     validity: str

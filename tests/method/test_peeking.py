@@ -5,11 +5,17 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from fairlift.evidence import from_json, to_json
+from fairlift.errors import Refusal
+from fairlift.evidence import Look, from_json, to_json
+from fairlift.method.effect import effect
+from fairlift.method.kpi import as_planned, measured, stricter
+from fairlift.method.looks import at_look
 from fairlift.method.metric import Mean
+from fairlift.method.moments import moments
 from fairlift.method.peeking import gained, peeking_evidence, stopped
-from fairlift.method.sequence import running
+from fairlift.method.sequence import running, sequence
 from fairlift.method.sequential_srm import sequential_srm
 from fairlift.plot import watched
 from fairlift.sales.kpis import REVENUE
@@ -57,6 +63,39 @@ def test_the_arms_sizes_are_reported_with_their_look(weights, said):
     row = peeking_evidence(by_day(0.0), REVENUE, "new", "old", sizes, **ASKED)[1]
     assert said in row.statement
     assert (row.p, row.n) == (sizes.p, 3_000)
+
+
+def seen():
+    return effect(moments(units(0.1), Mean("revenue"), "arm"), Mean("revenue"), "new", "old")
+
+
+def test_an_effect_is_read_as_the_plan_allows():
+    fixed = seen()
+    assert as_planned(fixed, None) is fixed
+    always = as_planned(fixed, Look("always", 4_000, (3_000,)))
+    assert always == sequence(fixed, 4_000)
+    looked = as_planned(fixed, Look("look", 4_000, (1_000, 3_000), looks=3, spending="pocock"))
+    assert looked == at_look(fixed, [1_000, 3_000], 4_000, looks=3, spending="pocock")
+    assert [measured(read)["validity"] for read in (fixed, always, looked)] == ["end", "always", "look"]
+
+
+def test_a_plan_may_ask_for_a_later_start_and_never_for_an_earlier_one():
+    with pytest.raises(Refusal, match="the burn-in is 2,000"):
+        as_planned(seen(), Look("always", 4_000, (3_000,), burn_in=2_000))
+    few = units(0.1, 800)
+    small = effect(moments(few, Mean("revenue"), "arm"), Mean("revenue"), "new", "old")
+    with pytest.raises(Refusal, match="the burn-in is 500"):
+        as_planned(small, Look("always", 4_000, (800,), burn_in=2))
+
+
+@pytest.mark.parametrize("look", [Look("always", 4_000, (3_000,)), Look("look", 4_000, (1_000, 3_000), looks=3)])
+def test_what_is_no_difference_of_arms_is_read_as_strictly(look):
+    """A fixed interval at the stricter level is as wide as the one the plan allows."""
+    fixed = effect(moments(units(0.1), Mean("revenue"), "arm"), Mean("revenue"), "new", "old", interval="welch")
+    planned, reach = as_planned(fixed, look), stats.norm.isf(stricter(look) / 2)
+    assert (planned.high - planned.low) / 2 / fixed.se == pytest.approx(reach, rel=2e-3)
+    assert stricter(None) == 0.05
+    assert stricter(Look("look", 4_000_000, (3_000,), looks=2)) > 0  # no alpha at all: an interval all the same
 
 
 def test_gained_counts_everybody_once_and_an_empty_arm_as_nobody():

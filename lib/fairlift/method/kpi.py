@@ -100,7 +100,7 @@ def as_planned(seen: Effect, look: Look | None) -> Effect:
     if look is None:
         return seen
     if look.validity == "always":
-        return sequence(seen, look.planned_n, burn_in=look.burn_in or BURN_IN)
+        return sequence(seen, look.planned_n, burn_in=max(look.burn_in or 0, BURN_IN))
     return at_look(seen, look.seen, look.planned_n, looks=look.looks, spending=look.spending)
 
 
