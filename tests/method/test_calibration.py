@@ -75,6 +75,7 @@ def test_the_simulated_moments_are_the_engine_s():
     made |= zero_one(Fixed, 1000, 0.3, 2)
     made |= dense({name: rows[[name]].to_numpy().T for name in ("spend", "before")}, order=3)
     engine = moments(rows, [Mean("spend", "before"), Proportion("bought")], "arm").cells.iloc[0]
+    del made["nonzero before"]  # the engine counts outcomes only
     for name, values in made.items():
         assert values[0] == pytest.approx(engine[name], rel=1e-10, abs=1e-8), name
     assert set(engine.index) - set(made) == {"arm", "stratum", "day"}
@@ -105,7 +106,7 @@ def test_adjusted_intervals_cover_the_population_effect():
     found = rows(means.adjusted(800, SEED))
     for method in ("unadjusted", "Lin", "CUPED, one slope"):
         assert within(found[method]), method
-    assert found["Lin"].width < 0.8 * found["unadjusted"].width
+    assert found["Lin"].width < 0.9 * found["CUPED, one slope"].width
     assert found["Lin, earlier spend taken as known"].coverage < 0.85
 
 
