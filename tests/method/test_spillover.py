@@ -215,6 +215,29 @@ def test_too_few_clusters_are_refused(people):
         read(few)
 
 
+def test_the_error_over_customers_has_no_bias_and_its_degrees_of_freedom_are_satterthwaite_s():
+    """The peer: the quadratic form itself, with matrices."""
+    rng = np.random.default_rng(8)
+    sizes = np.rint(rng.lognormal(3, 0.6, 15))
+    y = rng.normal(20, 1, 15)
+    rows = pd.DataFrame({"saturation": 0.0, "n": sizes, "n_treated": 0.0, "sum": sizes * y, "sum_treated": 0.0})
+    alone = rows.assign(saturation=1.0, n_treated=sizes, sum_treated=rows["sum"])
+    found = saturation_of_clusters(pd.concat([rows, alone]), average="customers").effect("total", 1.0)
+    share = sizes / sizes.sum()
+    centred = np.eye(15) - np.outer(np.ones(15), share)
+    form = centred.T @ np.diag(share**2) @ centred
+    variance = y @ form @ y * (share**2).sum() / np.trace(form)
+    df = np.trace(form) ** 2 / np.trace(form @ form)
+    assert (found.se, found.df) == pytest.approx((np.sqrt(2 * variance), 2 * df), rel=1e-9)
+
+
+def test_customers_of_one_giant_are_no_many_clusters(people):
+    giant = pd.concat([people, *[people[people["cluster"] == 0]] * 60])
+    with pytest.raises(Refusal, match=r"worth .* equal ones"):
+        read(giant, average="customers")
+    read(giant)
+
+
 def test_clusters_without_both_kinds_are_refused_and_never_dropped(people):
     lonely = people[(people["cluster"] != 1) | (people["treated"] == 1)]
     with pytest.raises(Refusal, match="1 clusters at 50 % have only treated"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import ibis
 
 MIN_CLUSTERS = 5  # per saturation; below this the spread of cluster means is a guess
+LEAST_DF = 4  # below this a few large clusters hold nearly all the weight
 FLOOR = 0.15  # exposures less likely than this put too much weight on single customers
 MIN_EFFECTIVE = 400  # outcomes other than 0, after weighting: benchmarks/calibration/spillover.py
 
@@ -263,13 +264,25 @@ class _Group:
     def has(self, part: str) -> bool:
         return part in self.means
 
-    def mean(self, parts: Mapping[str, float]) -> tuple[float, float]:
-        """A combination of the group's means and its variance, from cluster to cluster."""
+    def mean(self, parts: Mapping[str, float]) -> tuple[float, float, float]:
+        """A combination of the group's means, its variance from cluster to cluster, and the degrees of freedom of that.
+
+        The variance is without bias, and the degrees of freedom are Satterthwaite's, where clusters are equally spread (Bell
+        and McCaffrey 2002); with equal weights they are the usual K / (K − 1) and K − 1.
+        """
         values = sum(c * self.means[part] for part, c in parts.items())
-        share = self.weight / self.weight.sum()
-        value = float((share * values).sum())
-        spread = (share**2 * (values - value) ** 2).sum() * self.clusters / (self.clusters - 1)
-        return value, float(spread)
+        w = self.weight / self.weight.sum()
+        s1, s2, s3 = (float((w**power).sum()) for power in (2, 3, 4))
+        kept = s1 - 2 * s2 + s1**2
+        square = float((w**4 * (1 - 4 * w + 2 * s1)).sum()) + s1**4 + 2 * s1 * s3 + 2 * s2**2 - 4 * s1**2 * s2
+        if kept**2 / square < LEAST_DF - 1e-9:
+            raise Refusal(
+                f"saturation: counted by customers, {self.clusters} clusters are worth {1 / s1:.1f} equal ones, because a few "
+                'hold most customers; use average="clusters", or draw more clusters.'
+            )
+        value = float((w * values).sum())
+        spread = s1 * float((w**2 * (values - value) ** 2).sum()) / kept
+        return value, spread, kept**2 / square
 
 
 def _effects(groups: Mapping[float, _Group], level: float, alpha: float) -> list[SaturationEffect]:
@@ -290,10 +303,10 @@ def _effects(groups: Mapping[float, _Group], level: float, alpha: float) -> list
 def _combined(name: str, level: float | None, terms, alpha: float) -> SaturationEffect:
     """A sum over independent groups of clusters, with Welch's degrees of freedom."""
     means = [group.mean(parts) for group, parts in terms]
-    value, variance = sum(mean for mean, _ in means), sum(spread for _, spread in means)
-    if variance <= (1e-12 * max(abs(mean) for mean, _ in means)) ** 2:
+    value, variance = sum(mean for mean, *_ in means), sum(spread for _, spread, _ in means)
+    if variance <= (1e-12 * max(abs(mean) for mean, *_ in means)) ** 2:
         raise Refusal(f"saturation: {name} does not vary from cluster to cluster, so its error cannot be computed.")
-    dof = sum(spread**2 / (group.clusters - 1) for (_, spread), (group, _) in zip(means, terms, strict=True))
+    dof = sum(spread**2 / df for _, spread, df in means)
     se, df = math.sqrt(variance), variance**2 / dof
     half = -float(special.stdtrit(df, alpha / 2)) * se
     p = float(2 * special.stdtr(df, -abs(value) / se))
@@ -314,8 +327,8 @@ def _level(level: float, group: _Group, alpha: float) -> Level:
     def read(part: str):
         if not group.has(part):
             return None, None
-        value, spread = group.mean({part: 1.0})
-        half = -float(special.stdtrit(group.clusters - 1, alpha / 2)) * math.sqrt(spread)
+        value, spread, df = group.mean({part: 1.0})
+        half = -float(special.stdtrit(df, alpha / 2)) * math.sqrt(spread)
         return value, (value - half, value + half)
 
     return Level(level, group.clusters, *group.counts, *read("treated"), *read("untreated"))
