@@ -186,9 +186,9 @@ CASES = (
         "saturation, 15 alike", 10_000, saturations(5, 40, 0.0, "clusters", "closed", "5 clusters a level, all alike")
     ),
     Case(
-        "saturation, 45 uneven",
+        "saturation, 60 uneven",
         10_000,
-        saturations(15, 60, 0.6, "customers", "closed", "15 clusters a level, uneven, by customers"),
+        saturations(20, 60, 0.3, "customers", "closed", "20 clusters a level, uneven, by customers"),
     ),
     Case("saturation, too few", 500, saturations(3, 40, 0.0, "clusters", "costly", "3 clusters a level")),
     Case("households alike", 10_000, homes(ALIKE, 3_000, 0.5, "closed", "3,000 households, no influence")),
