@@ -366,6 +366,7 @@ def _skewed(name: str, **how) -> Case:
 
 CASES = (
     Case("light tails", 10_000, light_tails),
+    _skewed("lognormal spend, 5 % holdout of 2,600, 130 buyers", holdout=2_600, share=0.05, buying=0.05, spend=heavy),
     _skewed("lognormal spend, 5 % holdout of 5,000, 250 buyers", holdout=5_000, share=0.05, buying=0.05, spend=heavy),
     _skewed("lognormal spend, 5 % holdout of 20,000, 1,000 buyers", holdout=20_000, share=0.05, buying=0.05, spend=heavy),
     _skewed("real spend, 5 % holdout of 1,000, 9 buyers", holdout=1_000, share=0.05, buying=BUYING, spend=real),
