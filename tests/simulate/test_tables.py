@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fairlift.errors import InputError
-from fairlift.simulate import draw_units, read_scenario, simulate
+from fairlift.simulate import draw_unit_days, draw_units, read_scenario, simulate
 from fairlift.study import contract, open_study, registrations
 from fairlift.study.clock import moment
 
@@ -220,6 +220,19 @@ def test_the_tables_add_up_to_the_units_drawn_without_them(tables):
     for column in ("household_id", "store_id"):
         codes = np.unique(customers[column], return_inverse=True)[1]
         assert (codes == drawn[column.removesuffix("_id")]).all(), column
+
+
+def test_orders_by_day_since_assignment_are_those_of_the_tables(tables):
+    """Over two chunks and beyond the outcome window, as any reader of the contract would count them."""
+    assigned = tables["assignments"].set_index("customer_id")["assigned_at"].sort_index()
+    orders = tables["orders"].assign(since=lambda rows: rows["ordered_at"] - rows["customer_id"].map(assigned))
+    orders = orders[(orders["since"] >= pd.Timedelta(0)) & (orders["since"] < pd.Timedelta(days=70))]
+    unit = orders["customer_id"].map(pd.Series(range(len(assigned)), index=assigned.sort_index().index))
+    keys = [unit.rename("unit"), (orders["since"] // pd.Timedelta(days=1)).rename("day")]
+    found = orders.groupby(keys)["revenue"].agg(["size", "sum"]).reset_index()
+    drawn = draw_unit_days("demo", seed=4, customers=CUSTOMERS, days=70)
+    assert (drawn[["unit", "day", "orders"]].to_numpy() == found[["unit", "day", "size"]].to_numpy()).all()
+    assert np.allclose(drawn["revenue"], found["sum"])
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(study, tmp_path):
