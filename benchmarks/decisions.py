@@ -71,7 +71,7 @@ def evidence_of(study: Study, units) -> list[Evidence]:
         *validity_evidence(units, study.plan.weights, covariates, study.contrasts, window, study.stages),
         *incremental_evidence(study),
         *complaints_evidence(study),
-        *fairness_evidence(study.units, settings.protected, window),
+        *fairness_evidence(study.units, settings.protected, window, look=study.looks.get(study.contrasts[0])),
         *contamination_evidence(study.units, window),
     ]
 
