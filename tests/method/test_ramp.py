@@ -27,7 +27,11 @@ from fairlift.method.ramp import (
 )
 from fairlift.method.srm import balance, srm
 from fairlift.method.validity import validity_evidence
+from fairlift.risk.complaints import complaints_evidence
+from fairlift.sales.incremental import incremental_evidence
 from fairlift.simulate import costs_of, draw_units, effects, population, read_scenario
+from fairlift.simulate.write import plan_yaml, study_yaml
+from fairlift.study import Standing, Study, open_study
 
 PAIR = "@all:personalised-vs-holdout"
 
@@ -59,6 +63,29 @@ def test_within_stage_and_week_holds_the_truth_that_pooled_means_turn_round(ramp
     pooled_means = effect(found, Mean("revenue"), "personalised", "holdout")
     # a gain read as a loss, or nothing read as a gain
     assert pooled_means.high < 0 < truth if truth > 0 else pooled_means.low > 10
+
+
+def test_evidence_of_a_study_is_read_within_its_stages(tmp_path):
+    """Profit, its return and every KPI follow the plan's stages; the same study without them reads a loss."""
+    s = read_scenario("ramp-simpson")
+    (tmp_path / "study.yml").write_text(study_yaml(s, s.customers), encoding="utf-8")
+    (tmp_path / "plan.yml").write_text(plan_yaml(s, s.customers), encoding="utf-8")
+    opened = open_study(tmp_path)
+    truth = effects(population(s), costs_of(s, s.customers), s.window_days, s.customers)
+    found = {}
+    for name, plan in (("staged", opened.plan), ("pooled", opened.plan.model_copy(update={"stages": []}))):
+        registered = Standing("registered", "by the test")
+        study = Study.in_memory(opened.settings, plan, draw_units(s, 5), registered, s.customers)
+        rows = (*incremental_evidence(study), *complaints_evidence(study))
+        found[name] = {row.label: row for row in rows if row.value is not None}
+    labels = [f"{name}{PAIR}" for name in ("sales.incremental.profit", "sales.roi.ratio", "sales.conversion.rate")]
+    labels += [f"{name}{PAIR}" for name in ("sales.incremental.lift", "sales.incremental.revenue_adjusted")]
+    for label in labels:
+        right, wrong = found["staged"][label], found["pooled"][label]
+        assert right.low < truth[label] < right.high, label
+        assert wrong.high < 0 < truth[label] or "adjusted" in label, label
+    assert found["staged"].keys() == found["pooled"].keys()
+    assert found["staged"][f"risk.complaints.rate{PAIR}"].value != found["pooled"][f"risk.complaints.rate{PAIR}"].value
 
 
 def test_the_estimate_is_the_cells_own_differences_by_their_shares(ramped):
