@@ -116,7 +116,7 @@ def test_the_plan_of_a_study(study, tmp_path):
         "0.60 points",
         "Customers who bought (sales.conversion.rate)",
         "A launch needs every gate.",
-        "For 90.00 % together",
+        "For 80.00 % together",
         "Customers who opted out of personalisation (no data before the start",
         "The smallest difference in Revenue per customer shown alone",
         study.plan.decision_rule,

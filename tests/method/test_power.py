@@ -250,7 +250,7 @@ def test_the_size_is_solved_on_the_joint_power():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(0.05, 50), st.floats(0.1, 200), st.floats(0.05, 0.95), st.floats(0.5, 0.99))
+@given(st.floats(0.5, 50), st.floats(0.1, 200), st.floats(0.05, 0.95), st.floats(0.5, 0.99))
 def test_size_power_and_detectable_effect_agree(effect, sd, share, wanted):
     found = sample_size(effect, mean_spread(sd), power=wanted, share=share)
     assert power_of(effect, mean_spread(sd), found.n_arm, found.n_versus) >= wanted - 1e-6 or found.exact < 60
