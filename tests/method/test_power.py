@@ -148,6 +148,17 @@ def test_unequal_variances_use_welch():
     assert power_of(effect, mean_spread(2.0, 1.0), n, m) == pytest.approx(expected, abs=1e-9)
 
 
+def test_an_effect_that_nobody_misses():
+    """Where the noncentral t cannot be computed, in experiments of a handful: against draws."""
+    draws, n, effect = np.random.default_rng(4), 2, 60.0
+    one, two = draws.normal(effect, 1, (2, 200_000)), draws.normal(0, 1, (2, 200_000))
+    se = np.sqrt(one.var(axis=0, ddof=1) / n + two.var(axis=0, ddof=1) / n)
+    counted = ((one.mean(axis=0) - two.mean(axis=0)) / se > 60).mean()
+    alpha = 2 * stats.t.sf(60, 2)  # so strict that even this can fail
+    assert power_of(effect, mean_spread(1.0), n, n, alpha=alpha) == pytest.approx(counted, abs=0.005)
+    assert power_of(1e4, mean_spread(1.0), 2, 2) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("lost", [0.0, 0.1, 0.5])
 def test_greenwood_with_customers_out_of_sight(lost):
     """S² ∫ hazard / (S G) over the horizon, integrated; with nobody lost the variance of a share."""

@@ -262,6 +262,8 @@ def power_of(
         return _power_of_hall(effect / se, limit, skew)
     if df > 1e5:  # the same to five decimals, and quick
         return float(special.ndtr(effect / se - limit))
+    if effect / se > 30:  # beyond what the noncentral t is computed for, only the estimated variance still varies
+        return float(special.chdtr(df, df * (effect / se / limit) ** 2))
     return float(1 - special.nctdtr(df, effect / se, limit))
 
 
