@@ -115,11 +115,11 @@ def test_the_spread_of_true_effects_is_dersimonian_and_laird_s(k, seed):
 
 
 def test_the_one_test_holds_its_level_where_picking_the_furthest_segment_finds_a_winner():
-    """Bounds of about four standard errors; twenty segments with the same effect."""
-    runs = segment_runs(500, seed=6)
-    assert 0.015 < runs["omnibus"].mean() < 0.09
-    assert runs["best"].mean() > 0.5
-    assert 0.91 < runs["together"].mean() < 0.985
+    """Bounds of about four standard errors; ten segments with the same effect."""
+    runs = segment_runs(800, seed=6)
+    assert 0.02 < runs["omnibus"].mean() < 0.08
+    assert runs["best"].mean() > 0.25
+    assert 0.92 < runs["together"].mean() < 0.98
 
 
 def test_shrinking_brings_the_estimates_nearer_to_the_truth():
