@@ -28,6 +28,8 @@ from fairlift.book.trust import trust_page
 from fairlift.checklist import catalogue
 from fairlift.errors import FairliftError, InputError, Problem
 from fairlift.format import number
+from fairlift.kit.document import plan_document, write_document
+from fairlift.kit.plan import size_plan
 from fairlift.launch import decide_study, page_one
 from fairlift.study import Study, open_study
 
@@ -63,6 +65,8 @@ def build_book(study: str | Path | None = None, out: str | Path | None = None, j
     place = Path(out or ROOT / "_build").resolve()
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     source = assemble(place / "src", folder, pages, toc, chapters=ROOT / "chapters")
+    write_document(plan_document(opened, size_plan(opened)), source / "documents", "plan")
+    (source / "documents" / "plan.md").unlink()  # the book offers the Word file; a second page would repeat it
     _all_listed(source, toc)
     return html(source, place)
 

@@ -73,6 +73,22 @@ def within_stages(units: pd.DataFrame, stages: Sequence[Stage], least: int = LEA
     return units.assign(**{ENTRY: cells})[cells.notna()].reset_index(drop=True), ENTRY
 
 
+def last_stage(units: pd.DataFrame, stages: Sequence[Stage]) -> pd.DataFrame:
+    """The units that enrolled in the last stage of a ramp, among whom the arms' shares never changed; without stages all.
+
+    For readings that cannot be combined over cells: fewer units, and arms that may be compared as they are.
+
+    >>> from types import SimpleNamespace
+    >>> stages = [SimpleNamespace(start=date(2026, 6, day), weights={"new": 1, "old": 1}) for day in (1, 8)]
+    >>> units = pd.DataFrame({"arm": ["new", "old"], "enrolled": pd.to_datetime(["2026-06-03", "2026-06-09"]).date})
+    >>> last_stage(units, stages)["arm"].tolist(), len(last_stage(units, []))
+    (['old'], 2)
+    """
+    if not stages:
+        return units
+    return units[stage_of(units, stages) == len(stages) - 1].reset_index(drop=True)
+
+
 def stage_of(units: pd.DataFrame, stages: Sequence[Stage]) -> np.ndarray:
     """The place of each unit's stage, by the local day on which it enrolled."""
     starts = pd.to_datetime([stage.start for stage in stages])
