@@ -170,8 +170,25 @@ def stripped(node: NotebookNode, executed: NotebookNode | None = None) -> Notebo
     if [cell.source for cell in code] != [cell.source for cell in done]:
         raise InputError(Problem("notebook", "it changed after it was executed", "run it again, then keep its results"))
     for cell, twin in zip(code, done, strict=True):
-        cell.outputs = twin.outputs if set(cell.metadata.get("tags", [])) >= KEPT else []
+        cell.outputs = joined(twin.outputs) if set(cell.metadata.get("tags", [])) >= KEPT else []
     return node
+
+
+def joined(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with pieces of one stream put together: a kernel sends printed lines in as many pieces as time allows.
+
+    >>> from nbformat.v4 import new_output
+    >>> [one.text for one in joined([new_output("stream", name="stdout", text=text) for text in ("a", "b\\n")])]
+    ['ab\\n']
+    """
+    found: list[NotebookNode] = []
+    for output in outputs:
+        last = found[-1] if found else None
+        if last is not None and last.output_type == output.output_type == "stream" and last.name == output.name:
+            found[-1] = nbformat.from_dict({**last, "text": last.text + output.text})
+        else:
+            found.append(output)
+    return found
 
 
 def keep_outputs(notebooks_root: Path, executed_root: Path) -> list[Path]:
