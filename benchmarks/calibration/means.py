@@ -1,4 +1,4 @@
-"""Means and proportions of two arms, several arms, guardrails and segments, on experiments with a known truth.
+"""Means and shares: two arms, several arms, guardrails and segments, on experiments with a known truth.
 
 The library is called once an experiment, on moments made from sums of all draws at once; a test holds these against the
 moment engine.
@@ -166,7 +166,7 @@ def proportions(reps: int, seed: int) -> list[Row]:
     """A share of one in five, in a 5 % holdout of 2,000."""
     draws = np.random.default_rng(seed)
     found = runs([BOUGHT], [(OLD, zero_one(draws, 2_000, 0.2, reps)), (NEW, zero_one(draws, 38_000, 0.23, reps))])
-    return compared("proportion of 20 %, 5 % holdout of 2,000", found, BOUGHT, 0.03, {"Welch": {}}, {})
+    return compared("proportion of 20 %, 5 % holdout of 2,000", found, BOUGHT, 0.03, {"Hall": {}}, {})
 
 
 def rare(reps: int, seed: int) -> list[Row]:
@@ -177,8 +177,8 @@ def rare(reps: int, seed: int) -> list[Row]:
     pairs = [newcombe(int(a), n, int(b), n_old) for a, b in zip(hits, hits_old, strict=True)]
     cells = [(NEW, zero_one(_Given(hits), n, share, reps)), (OLD, zero_one(_Given(hits_old), n_old, share, reps))]
     case = "proportion of 0.3 %, 5 % holdout of 20,000"
-    rows = compared(case, runs([BOUGHT], cells), BOUGHT, 0.0, {}, {"Welch": {}})
-    return [scored("Newcombe", case, "closed", *np.array(pairs).T, 0.0), *rows]
+    rows = compared(case, runs([BOUGHT], cells), BOUGHT, 0.0, {"Hall": {}}, {"Welch": {"interval": "welch"}})
+    return [*rows, scored("Newcombe", case, "closed", *np.array(pairs).T, 0.0)]
 
 
 class _Given:

@@ -1,4 +1,4 @@
-"""Plans held against the experiments they plan: at the size computed, is the power what was stated, and are alarms as few?
+"""Plans: held against the experiments they plan; at the size computed, is the power what was stated, and are alarms as few?
 
 Every plan states a power of .8.  A false positive is a benefit shown where there is none, or a harm at the margin passed as
 harmless: one side of a two-sided 95 % interval, so nominally .025.

@@ -1,4 +1,4 @@
-"""Ratios of two totals, such as orders per session: the customer was drawn, so the customer is counted."""
+"""Ratios: totals over totals, such as orders per session; the customer was drawn, so the customer is counted."""
 
 from __future__ import annotations
 

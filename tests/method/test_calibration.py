@@ -119,7 +119,7 @@ def test_unequal_variance_and_strata():
     assert mixed.naive and mixed.coverage < 0.1
 
 
-def test_a_rare_event_needs_the_interval_of_a_count():
+def test_a_rare_event_needs_an_interval_that_follows_its_skew():
     found = rows(means.rare(4000, SEED))
-    assert within(found["Newcombe"])
+    assert within(found["Hall"]) and within(found["Newcombe"])
     assert not within(found["Welch"])

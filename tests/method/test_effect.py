@@ -90,7 +90,7 @@ def test_equals_scipy_and_statsmodels(rows, gathered):
         (peer.pvalue, peer.df, limits.low, limits.high), rel=1e-9
     )
     one, two = (rows.loc[rows["arm"] == arm, "bought"] for arm in ("new", "control"))
-    got = effect(gathered, BOUGHT, "new", "control")
+    got = effect(gathered, BOUGHT, "new", "control", interval="welch")
     compared = CompareMeans(DescrStatsW(one), DescrStatsW(two)).tconfint_diff(usevar="unequal")
     assert (got.low, got.high) == pytest.approx(compared, rel=1e-9)
 
@@ -204,10 +204,25 @@ def test_p_is_below_alpha_exactly_when_the_interval_leaves_out_zero(interval, al
         assert (got.p < alpha) == (got.low > 0 or got.high < 0)
 
 
+def test_a_share_is_read_as_the_mean_of_its_zeros_and_ones():
+    """What is known of 0 and 1 gives the third moment that the engine would have summed."""
+    rows = pd.DataFrame(
+        {"y": [1.0] * 30 + [0.0] * 970 + [1.0] * 200 + [0.0] * 3800, "arm": ["a"] * 1000 + ["b"] * 4000}
+    )
+    as_mean, as_share = (
+        effect(moments(rows, metric, "arm"), metric, "a", "b", **more)
+        for metric, more in ((Mean("y"), {"min_nonzero": 1}), (Proportion("y"), {}))
+    )
+    assert (as_share.skew, as_share.se) == pytest.approx((as_mean.skew, as_mean.se), rel=1e-9)
+    assert (as_share.low, as_share.high) != pytest.approx(
+        (as_mean.low, as_mean.high), rel=1e-4
+    )  # few buyers widen a mean
+
+
 def test_default_intervals(gathered):
     assert [effect(gathered, m, "new", "control").interval for m in (REVENUE, BOUGHT, FREQUENCY)] == [
         "hall",
-        "welch",
+        "hall",
         "welch",
     ]
     assert default_interval(Mean("x")) == "hall"
@@ -424,7 +439,7 @@ def test_wrong_questions_are_answered_all_at_once(gathered):
     with pytest.raises(InputError) as refused:
         effect(gathered, BOUGHT, "new", "new", interval="hal", alpha=5, adjust="lin", by="region")
     assert [problem.where for problem in refused.value.problems] == ["arms", "interval", "alpha", "adjust", "by"]
-    with pytest.raises(InputError, match="Hall's interval is for means"):
+    with pytest.raises(InputError, match="Hall's interval is for means and shares"):
         effect(gathered, FREQUENCY, "new", "control", interval="hall")
     with pytest.raises(InputError, match="nothing was gathered"):
         effect(gathered, Mean("orders", ("history",)), "new", "control", adjust="lin")

@@ -14,7 +14,7 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
-from fairlift.method.effect import INTERVALS, MIN_NONZERO, _df_limits, _studentised, _transformed, default_interval
+from fairlift.method.effect import INTERVALS, MIN_NONZERO, _df_limits, _studentised, _transformed
 from fairlift.method.interval import holm
 from fairlift.method.metric import Mean, Metric, Proportion
 from fairlift.method.moments import Moments, moments
@@ -203,7 +203,7 @@ def factorial(
     """
     factors = tuple(factors)
     _refuse_factors(factors)
-    interval = interval or default_interval(metric)
+    interval = interval or ("hall" if isinstance(metric, Mean) else "welch")
     shares = dict.fromkeys(factors, 0.5) | dict(shares or {})
     _check(metric, factors, shares, interval, alpha)
     cells = _cells(gathered, metric, factors, min_nonzero)
