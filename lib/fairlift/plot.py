@@ -368,14 +368,14 @@ def power_curve(curve: pd.DataFrame, wanted: float, planned: int) -> Drawn:
             axes.plot(curve.index, curve[name], color=ARMS["personalised"] if whole else REST, label=name, **style)
         axes.axhline(wanted, color=TRUTH, linewidth=1)
         axes.axvline(planned, color=INK, linewidth=1)
-        axes.annotate(" planned", (planned, 0.02), fontsize=10)
+        axes.annotate("planned ", (planned, 0.5), ha="right", fontsize=10)
         axes.annotate("wanted ", (curve.index[0], wanted), va="bottom", fontsize=10, color=TRUTH)
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("Customers in all arms")
         axes.set_ylabel("Chance to pass")
         axes.xaxis.set_major_formatter(lambda value, _: number(value, "count"))
         axes.yaxis.set_major_formatter(lambda value, _: number(value, "share").replace(".00", ""))
-        axes.legend(loc="lower right", frameon=False, fontsize=9)
+        axes.legend(loc="lower right", framealpha=1, edgecolor="none", fontsize=9)
         sns.despine(figure)
     nearest = curve.iloc[abs(curve.index - planned).argmin()]
     listed = ", ".join(f"{name} {number(value, 'share')}" for name, value in nearest.items())
@@ -411,13 +411,15 @@ def _apart(ends: pd.Series, axes) -> list[float]:
 
 def _names(rows: Sequence[Row]) -> list[str]:
     """A short name a row: only what tells the rows apart."""
+    topics = [row.id.split(".")[1:] for row in rows]
+    shared = len({topic for topic, _ in topics}) == 1 and len({metric for _, metric in topics}) > 1
     parts = {
-        "id": [row.id.split(".", 1)[1].replace(".", " ").replace("_", " ") for row in rows],
-        "segment": [row.segment.replace("=", " ") for row in rows],
+        "id": [" ".join(topic[shared:]).replace("_", " ") for topic in topics],
+        "segment": [row.segment.replace("=", " ").replace("_", " ") if row.segment != "all" else "" for row in rows],
         "pair": [f"{row.arm} − {row.versus}" if row.versus else row.arm for row in rows],
     }
     telling = [values for values in parts.values() if len(set(values)) > 1] or [parts["id"]]
-    return [": ".join(values) for values in zip(*telling, strict=True)]
+    return [": ".join(filter(None, values)) for values in zip(*telling, strict=True)]
 
 
 def _finding(rows: Sequence[Row], truth: Mapping[str, float], left_out: int) -> str:
