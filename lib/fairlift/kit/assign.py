@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,10 @@ def _new(study: Study, plan: Plan, customers: pd.DataFrame, consenting: pd.Serie
     today = at.astimezone(study.settings.zone()).date()
     period, notes = study.settings.period, []
     if not period.start <= today <= period.end:
-        notes.append(f"The study's present day, {today}, lies outside of the period in study.yml.")
+        notes.append(
+            f"The study's present day, {today}, lies outside of the period in study.yml, and everybody's outcome window begins "
+            "with the draw: if that is not meant, remove out/assignments.parquet and draw on the first day."
+        )
     if plan_hash(study.folder / "plan.yml") not in {entry.plan_hash for entry in registrations(study.folder)}:
         notes.append("This version of plan.yml is not registered: do it before the first outcome.")
     lacking = None if consenting is None else len(customers) - len(people)
@@ -315,27 +318,10 @@ def _plan(study: Study, there: bool) -> Plan:
     if plan is None:
         mend = "write plan.yml: its weights say how to draw; `fairlift new` makes a commented one"
         raise InputError(Problem("plan.yml", "there is no plan to draw by", mend))
-    problems, how = [], plan.assignment
-    if how is None and not there:
+    if plan.assignment is None and not there:
         mend = "add `assignment: {salt: …}` with a word that no other experiment has, and keep it"
-        problems.append(Problem("plan.yml", "it does not say by which salt to draw", mend))
-    if how and how.namespace is None and "/" in plan.experiment:
-        problems.append(Problem("plan.yml", "`experiment` holds `/`", "state `assignment.namespace` without one"))
-    if how and how.holdout:
-        shares = [stage.shares() for stage in plan.stages] or [_shares(plan.weights)]
-        if any(HELD not in one or abs(one[HELD] - how.holdout.share) > 1e-6 for one in shares):
-            found = f"`assignment.holdout` holds out {number(how.holdout.share, 'share')} of all customers"
-            problems.append(Problem("plan.yml", found, f"give the arm `{HELD}` the same share in `weights`"))
-        if how.holdout.salt == how.salt:
-            mend = "give it a salt of its own, which stays when the next experiment begins"
-            problems.append(Problem("plan.yml", "the holdout has the experiment's salt", mend))
-    if problems:
-        raise InputError(problems)
+        raise InputError(Problem("plan.yml", "it does not say by which salt to draw", mend))
     return plan
-
-
-def _shares(weights: Mapping[str, float]) -> dict[str, float]:
-    return {arm: weight / sum(weights.values()) for arm, weight in weights.items()}
 
 
 # --- the tables ------------------------------------------------------------------------------------------------------
@@ -355,7 +341,12 @@ def _customers(checked: Checked, plan: Plan) -> pd.DataFrame:
     if absent:
         raise InputError(
             [
-                Problem("customers", "plan.yml draws by it, and it is not there", "bring it", column=name)
+                Problem(
+                    "customers",
+                    "plan.yml draws by it, and it is not there",
+                    "bring the column, or take it out of `assignment` in plan.yml",
+                    column=name,
+                )
                 for name in absent
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from fairlift.errors import InputError, Problem, nearest
 class Model(BaseModel):
     """A part of a YAML file: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 LOADER = getattr(
@@ -22,6 +23,25 @@ LOADER = getattr(
 )  # the same safe reading, ten times as fast where libyaml is there
 
 M = TypeVar("M", bound=BaseModel)
+
+# What pydantic says of the kind of a value, in the words of who writes YAML: what was found, how to mend it.
+SAID = {
+    "string_too_short": ("it is empty", "write a word there"),
+    "string_type": ("it is no text", "write a word there; a number that is meant as a word stands in quotes"),
+    "list_type": ("it is no list", "write it in brackets, such as [one, two]"),
+    "dict_type": ("it is no list of names and values", "write it in braces, such as {name: value}"),
+    "bool_parsing": ("it is neither true nor false", "write true or false"),
+    "float_type": ("it is no number", "write a number such as 2.5"),
+    "float_parsing": ("it is no number", "write a number such as 2.5"),
+    "finite_number": ("it is no finite number", "write a number such as 2.5"),
+    "int_type": ("it is no whole number", "write a number such as 1000"),
+    "int_parsing": ("it is no whole number", "write a number such as 1000"),
+    "int_from_float": ("it is no whole number", "write a number such as 1000"),
+    "date_type": ("it is no date", "write it as 2026-03-29"),
+    "date_parsing": ("it is no date", "write it as 2026-03-29"),
+    "date_from_datetime_parsing": ("it is no date", "write it as 2026-03-29"),
+    "date_from_datetime_inexact": ("it is a time and should be a day", "write it as 2026-03-29"),
+}
 
 
 def read_yaml(path: Path) -> dict:
@@ -135,8 +155,23 @@ def _problem(where: str, row: dict, model: type[BaseModel], lines: dict[tuple[st
     if row["type"] == "model_type":
         fields = ", ".join(f"`{name}:`" for name in _known(model, path))
         return Problem(where, f"{place + ' ' if path else ''}holds no settings of its own", f"write there {fields}")
+    if row["type"] in SAID:
+        found, mend = SAID[row["type"]]
+        return Problem(where, f"{place}: {found}", mend)
     message = row["msg"].removeprefix("Value error, ")
-    return Problem(where, f"{place}: {message[0].lower() + message[1:]}", "correct the value there")
+    message = message[0].lower() + message[1:]
+    if message.startswith("input should "):
+        message = f"{_given(row['input'])}it{message.removeprefix('input')}"
+    if not path:  # a rule about several keys: the first it names is where to look
+        named = re.match(r"[^`]*`(\w+)", message)
+        line = lines.get((named[1],)) if named else None
+        return Problem(where, f"line {line}: {message}" if line else message, "correct the value there")
+    return Problem(where, f"{place}: {message}", "correct the value there")
+
+
+def _given(value: object) -> str:
+    """A number as it was given; a text is not repeated, because it may be a secret."""
+    return f"it is {value:g}, and " if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def _known(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fairlift.errors import InputError, Problem
 from fairlift.format import number
@@ -19,6 +19,7 @@ from fairlift.study.contract import contract
 from fairlift.study.files import Model
 
 REGISTER = "registrations.jsonl"
+HOLDOUT = "holdout"  # the arm of whoever is held out of everything
 
 
 class Contrast(Model):
@@ -26,6 +27,12 @@ class Contrast(Model):
 
     arm: str
     versus: str
+
+    @model_validator(mode="after")
+    def two_arms(self) -> Contrast:
+        if self.arm == self.versus:
+            raise ValueError(f"it compares the arm {self.arm} with itself; name two arms")
+        return self
 
 
 class Primary(Model):
@@ -65,7 +72,13 @@ class Stage(Model):
         return {arm: weight / total for arm, weight in self.weights.items()}
 
 
-Word = Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+def _without_slash(value: str) -> str:
+    if "/" in value:
+        raise ValueError("it holds `/`, by which the parts of a draw are kept apart; write it without")
+    return value
+
+
+Word = Annotated[str, Field(min_length=1), AfterValidator(_without_slash)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -172,7 +185,10 @@ class Plan(Model):
         elif not self.looks or self.looks[-1] != "end" or self.looks.count("end") > 1:
             raise ValueError("the last of the `looks` must be `end`, and only the last")
         if days != sorted(set(days)) or (days and days[-1] >= self.ends_at):
-            raise ValueError("the days of `looks` must follow each other and lie before `ends_at`")
+            said = ", ".join(map(str, days))
+            raise ValueError(
+                f"the days of `looks`, {said}, must follow each other and lie before `ends_at`, {self.ends_at}"
+            )
         if self.spending and not days:
             raise ValueError("`spending` belongs to looks on days before the end; leave it out, or add days to `looks`")
         if self.burn_in and self.validity != "always":
@@ -206,8 +222,30 @@ class Plan(Model):
             kept = [arm for arm in shares if arm.startswith("holdout")]
             if any(abs(shares[arm] - last[arm]) > 1e-9 for arm in kept):
                 raise ValueError(
-                    f"in the stage from {stage.start} the holdout's share changes; in a ramp it must stay as it is"
+                    f"in the stage from {stage.start} the holdout's share changes; in all `stages` it must stay as it is"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def sound_assignment(self) -> Plan:
+        how = self.assignment
+        if how is None:
+            return self
+        if how.namespace is None and "/" in self.experiment:
+            raise ValueError("`experiment` holds `/`; state `assignment.namespace` without one")
+        if how.holdout is None:
+            return self
+        if how.holdout.salt == how.salt:
+            raise ValueError(
+                "the holdout of `assignment` has the experiment's salt; give it one of its own, which stays when the next begins"
+            )
+        total = sum(self.weights.values())  # the stages have the same, by `sound_ramp`
+        held = self.weights.get(HOLDOUT, 0) / total
+        if abs(held - how.holdout.share) > 1e-6:
+            raise ValueError(
+                f"the holdout of `assignment` is {number(how.holdout.share, 'share')} of all customers and the arm `{HOLDOUT}` has "
+                f"{number(held, 'share')} of the `weights`; give both the same share"
+            )
         return self
 
     def summary(self) -> str:
