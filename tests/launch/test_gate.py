@@ -510,7 +510,7 @@ def test_states_are_counted(world):
 def test_the_catalogue_is_named_with_version_and_size(world):
     decision = world.decide()
     assert (decision.catalogue_version, decision.catalogue_size) == ("1.1", 54)
-    assert f"checklist 1.0: {decision.catalogue_size} items, {decision.planned} of them planned" in str(decision)
+    assert f"checklist 1.1: {decision.catalogue_size} items, {decision.planned} of them planned" in str(decision)
 
 
 def test_unknown_markets_and_contexts_apply(world):

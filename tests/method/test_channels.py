@@ -1,5 +1,6 @@
 """Channels: factorial effects, the effect on those reached, matched store sales: equal to their peers, right on known truths."""
 
+import importlib
 import math
 from itertools import product
 
@@ -124,8 +125,7 @@ def test_omnibus_with_two_channels_is_the_welch_t_of_the_interaction(rows):
 
 def test_the_formula_behind_the_omnibus_is_welch_s_one_way_anova(rows):
     """The same formula with the hypothesis that all means are equal is Welch's one-way test, which statsmodels has."""
-    from fairlift.method import factorial as module
-
+    module = importlib.import_module("fairlift.method.factorial")  # the package names the function of the same name
     gathered = gather(rows, SPEND, THREE)
     cells = module._cells(gathered, SPEND, tuple(THREE), 0)
     groups = [part["spend"].to_numpy() for _, part in rows.groupby(THREE)]
