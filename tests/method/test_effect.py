@@ -1,6 +1,7 @@
 """Effects and lifts: equal to their peers, consistent in themselves, refused where they would mislead."""
 
 import math
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy import stats
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from fairlift.errors import InputError, Refusal
-from fairlift.method import Mean, Proportion, Ratio, default_interval, effect, lift, moments
+from fairlift.method import Mean, Moments, Proportion, Ratio, default_interval, effect, lift, moments
 from fairlift.method.effect import above, capped
 
 REVENUE = Mean("revenue", covariates=("history",))
@@ -217,6 +218,39 @@ def test_a_share_is_read_as_the_mean_of_its_zeros_and_ones():
     assert (as_share.low, as_share.high) != pytest.approx(
         (as_mean.low, as_mean.high), rel=1e-4
     )  # few buyers widen a mean
+
+
+def counted(**arms):
+    """The moments of a share from (customers, events) of each arm."""
+    rows = [
+        {"arm": arm, "stratum": "", "day": "", "n": float(n), "nonzero y": float(k), "mean y": k / n}
+        | {"sum y × y": k * (1 - k / n)}
+        for arm, (n, k) in arms.items()
+    ]
+    return Moments(pd.DataFrame(rows), (Proportion("y"),))
+
+
+@pytest.mark.parametrize("expected", [0.5, 1, 3])
+def test_a_holdout_without_an_event_by_chance_makes_no_harm(expected):
+    """The chance of a false harm, summed over what may happen; the error of an arm without events is not 0."""
+    harm, alone = 0.0, 0.0
+    for none in range(8):
+        for many in range(int(stats.poisson.ppf(1e-4, 19 * expected)), int(stats.poisson.ppf(0.9999, 19 * expected))):
+            chance = stats.poisson.pmf(none, expected) * stats.poisson.pmf(many, 19 * expected)
+            alone += chance * (many > 0 and none == 0)  # where no error of the holdout is taken, every one a harm
+            with suppress(Refusal):
+                harm += chance * (effect(counted(a=(19_000, many), b=(1000, none)), Proportion("y"), "a", "b").low > 0)
+    assert harm < 0.025 < alone
+
+
+def test_a_share_that_is_0_in_one_arm_is_refused_where_chance_may_do_it():
+    few, many = ({"a": (n, k), "b": (n, 0)} for n, k in ((1000, 5), (1000, 6)))
+    assert stats.fisher_exact([[5, 995], [0, 1000]])[1] / 2 > 0.025 > stats.fisher_exact([[6, 994], [0, 1000]])[1] / 2
+    with pytest.raises(Refusal, match="no unit of b has a value other than 0 and 5 of a have"):
+        effect(counted(**few), Proportion("y"), "a", "b")
+    assert effect(counted(**many), Proportion("y"), "a", "b").low > 0  # nobody in the holdout can opt out, say
+    with pytest.raises(Refusal, match="no unit of a has the value 0 and 2 of b have"):
+        effect(counted(a=(100, 100), b=(100, 98)), Proportion("y"), "a", "b")
 
 
 def test_default_intervals(gathered):

@@ -154,7 +154,8 @@ def effect(
     difference (Hall 1992); the default is `default_interval(metric)`.  Where
     fewer than `FEW_NONZERO` units of an arm have a value other than 0, the variance of a skewed mean is less certain than
     n promises, and Hall's t has one degree of freedom per `NONZERO_PER_DF` of them: at 100 buyers a twentieth wider.
-    For a share fewer than 15 events in an arm are too few for either interval: a side may be missed once in 20.
+    For a share fewer than 15 events in an arm are too few for either interval: a side may be missed once in 20.  An arm
+    with none is refused where chance alone would leave it without any: its own error would be read as 0.
     Ratios use the delta method (Deng, Knoblich and Lu 2018).
 
     adjust: "lin" regresses on the metric's covariates in each arm apart (Lin 2013), pooled within the cells of `by`
@@ -166,7 +167,7 @@ def effect(
     so the interval is for the population the units came from.
 
     Raises Refusal where a number would mislead: an arm without units, no variation at all, a cell of `by` that lacks an
-    arm, or a mean with fewer than `min_nonzero` non-zero outcomes in an arm under "hall".
+    arm, a share with no event in an arm and few in the other, or a mean with fewer than `min_nonzero` non-zero outcomes in an arm under "hall".
 
     >>> import pandas as pd
     >>> from fairlift.method import Mean, moments
@@ -184,6 +185,8 @@ def effect(
     _refuse_without_units(moments, metric, arm, versus)
     if interval == "hall" and isinstance(metric, Mean):
         _refuse_few(moments, metric, arm, versus, min_nonzero)
+    if isinstance(metric, Proportion):
+        _refuse_one_sided(moments, metric, arm, versus, alpha)
     shares, total = _shares(moments, by, arm, versus, weights)
     both = moments.by(by, arm, versus)
     names = moments.with_indicators(metric.covariates) if adjust else ()
@@ -496,6 +499,24 @@ def _refuse_few(moments: Moments, metric: Mean, arm: str, versus: str, least: in
             f"{metric}: {few} has {nonzero[few]:,} units with a value other than 0 and {least} are needed, "
             "because below that the interval of a skewed mean misses too often; collect more units."
         )
+
+
+def _refuse_one_sided(moments: Moments, metric: Proportion, arm: str, versus: str, alpha: float) -> None:
+    """Refuse a share that is 0 (or 1) in one arm where Fisher's exact test leaves that to chance: it is read without error."""
+    n = {name: int(moments.arm(name).n) for name in (arm, versus)}
+    hits = {name: int(moments.arm(name).nonzero(metric.column)) for name in (arm, versus)}
+    for what, counts in (("a value other than 0", hits), ("the value 0", {name: n[name] - hits[name] for name in n})):
+        none, other = sorted(counts, key=counts.get)
+        if counts[none] or not counts[other]:
+            continue
+        total, rest = n[none] + n[other], n[other] - counts[other]  # the chance that all of them fall to the other arm
+        ways = special.gammaln(np.array([n[none] + rest, n[other], total, rest]) + 1.0)
+        chance = math.exp(float(ways[0] + ways[1] - ways[2] - ways[3]))
+        if chance > alpha / 2:
+            raise Refusal(
+                f"{metric}: no unit of {none} has {what} and {counts[other]:,} of {other} have, which chance alone may do, "
+                "so nothing tells how sure the share of the one is; collect more units."
+            )
 
 
 def _no_variation(metric: Metric, arm: str, versus: str, size: float) -> Refusal:
