@@ -60,6 +60,13 @@ def test_the_draw_is_exact_at_both_stages_and_the_seed_s_alone():
     assert again.equals(drawn) and not other.equals(drawn)
 
 
+def test_the_draw_does_not_depend_on_how_clusters_are_mixed():
+    units = shops(6, 50).assign(person=np.tile(np.arange(50), 6))
+    mixed = units.sort_values("person", kind="stable")
+    one, two = (draw_saturation(frame, "shop", (0, 0.5, 1), seed=1) for frame in (units, mixed))
+    assert two.sort_index().equals(one)
+
+
 def test_every_customer_is_drawn_with_the_probability_of_her_saturation():
     """Shops of three at a half: one or two customers, each of the three equally often."""
     units = shops(3, 3)

@@ -149,7 +149,8 @@ def draw_saturation(
     count = np.bincount(places)
     floor = np.floor(count * of_cluster + 1e-9)
     treated = floor + (rng.random(len(names)) < count * of_cluster - floor)
-    order = np.lexsort((rng.random(len(places)), places))
+    together = np.argsort(places, kind="stable")  # cluster by cluster, so that other clusters' rows change nothing
+    order = together[np.lexsort((rng.random(len(places)), places[together]))]
     rank = np.empty(len(places), dtype=np.int64)
     rank[order] = np.arange(len(places)) - np.repeat(np.cumsum(count) - count, count)
     return pd.DataFrame(
