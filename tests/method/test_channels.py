@@ -360,6 +360,17 @@ def test_a_leak_shrinks_the_effect():
     assert "50.00 %" in str(leaky) and "exclusion" in str(strict)
 
 
+def test_a_leak_is_of_the_arm_that_was_sent_offers():
+    """Reached or not, whoever was drawn for the holdout and reached all the same has the whole effect."""
+    draws, n = np.random.default_rng(1), 40_000
+    offers = draws.random(n) < 0.5
+    reached = draws.random(n) < np.where(offers, 0.6, 0.25)
+    spend = draws.exponential(1, n) + 2 * np.where(reached, 1.0, 0.5 * offers)
+    rows = pd.DataFrame({"arm": np.where(offers, "offers", "holdout"), "reached": reached.astype(int), "spend": spend})
+    seen = cace(gather_reached(rows, "spend", "reached"), "spend", "reached", "offers", "holdout", leak=0.5)
+    assert seen.low < 2 < seen.high and seen.se < 0.06
+
+
 def test_means_of_reached_and_missed():
     rows = some_reached()
     seen = cace(gather_reached(rows, "spend", "reached"), "spend", "reached", "offers", "holdout")

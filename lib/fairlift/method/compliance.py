@@ -161,17 +161,18 @@ def cace(
     _refuse_weak(
         outcome, reached, one, two, arm, versus, f, max(min_f, float(special.stdtrit(itt.df_limits, alpha / 2)) ** 2)
     )
-    top, bottom = itt.value, leak + (1 - leak) * first
+    top, bottom = itt.value, leak + (1 - leak) * reach - reach_versus  # who was drawn for `versus` was sent nothing
 
     def tested(beta: float) -> tuple[float, float]:
-        slope = beta * (1 - leak)
-        parts = [pair.variance(slope) for pair in pairs]
-        third = pairs[0].third_cumulant(slope) - pairs[1].third_cumulant(slope) if interval == "hall" else 0.0
+        slopes = beta * (1 - leak), beta
+        parts = [pair.variance(slope) for pair, slope in zip(pairs, slopes, strict=True)]
+        thirds = [pair.third_cumulant(slope) for pair, slope in zip(pairs, slopes, strict=True)]
+        third = thirds[0] - thirds[1] if interval == "hall" else 0.0
         t, df = transformed(top - beta * bottom, parts, [pair.n for pair in pairs], third)
         return t, min(df, itt.df_limits)  # fewer where buyers are few
 
     value = float(top / bottom)
-    se = float(math.sqrt(sum(pair.variance(value * (1 - leak)) for pair in pairs)) / bottom)
+    se = float(math.sqrt(pairs[0].variance(value * (1 - leak)) + pairs[1].variance(value)) / bottom)
     low, high = inverted(tested, value, se, alpha)
     return Compliance(
         outcome=outcome,
