@@ -217,7 +217,7 @@ def fading(cohort: Panel, arm: str, versus: str, first_weeks: int = 2, alpha: fl
     Each unit's own weekly slope is one observation.  A season lets both arms rise and with them the effect of a constant lift;
     so the versus arm's slope, in proportion to its level, is taken off both arms, and its sampling error goes into the interval
     (delta method).  A constant lift then has a change of 0 in any season.  Raises Refusal for fewer than four weeks, fewer than
-    50 buyers in an arm, or a versus arm that sold nothing.
+    100 buyers in an arm, or a versus arm that sold nothing.
     """
     _refuse_short(cohort.length)
     if not 1 <= first_weeks < cohort.length:
