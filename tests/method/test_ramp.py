@@ -244,3 +244,9 @@ def test_calibration_of_the_ramp():
     assert within.power > 0.6
     assert min(averaged.false_positive, last.false_positive) > 0.99
     assert len(stages()) == 3
+
+
+def test_without_planned_shares_the_sizes_are_not_judged():
+    units = pd.DataFrame({"arm": ["personalised"] * 900 + ["holdout"] * 100})
+    (row,) = validity_evidence(units, {}, [], [("personalised", "holdout")], 28)
+    assert row.p is None and row.verdict not in ("pass", "fail") and "no planned shares are known" in row.statement

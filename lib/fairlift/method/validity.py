@@ -29,7 +29,7 @@ def validity_evidence(
 ) -> list[Evidence]:
     """One row for the sample ratio over all arms and one row a contrast for the balance of the covariates.
 
-    `units` has one row for everybody assigned, complete or not.  Both tests fail below .001, and pass only if they could
+    `units` has one row for everybody assigned, complete or not; without `weights` (no plan states them) sizes are not judged.  Both tests fail below .001, and pass only if they could
     have seen a share wrong by two points, or a standardised difference of a tenth.  With `stages` (of a ramp, as in plan.yml;
     then `units` needs `enrolled`) sizes are tested within stage, and balance within stage × week of entry.
     """
@@ -45,6 +45,10 @@ def validity_evidence(
 def _ratio_row(units: pd.DataFrame, weights: Mapping[str, float], window: dict, stages: Sequence[Stage]) -> Evidence:
     counts = {arm: int((units["arm"] == arm).sum()) for arm in weights}
     row = _row("method.srm.share", "points", SHARE_TOLERANCE, window)
+    if not weights:
+        return Evidence(
+            statement="Sample ratio: no planned shares are known, so there is nothing to compare with.", **row
+        )
     try:
         test = srm_stages(units, stages, ALPHA) if stages else srm(counts, weights, ALPHA)
     except (Refusal, InputError) as refusal:
