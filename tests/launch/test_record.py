@@ -316,6 +316,23 @@ def test_the_effect_is_shown_where_the_decision_is_missing(tmp_path, world):
     assert "hint and not as proof" in text
 
 
+@pytest.mark.parametrize(
+    ("item", "change", "said"),
+    [
+        ("method.srm.share", {"p": 1e-9}, "customers did not land in the groups as planned"),
+        ("method.contamination.share", {"value": 0.2, "low": 0.18, "high": 0.22}, "compares mixed groups"),
+    ],
+)
+def test_page_one_tells_a_broken_test_from_harm(tmp_path, world, item, change, said):
+    study = write_study(tmp_path / "broken", world.row(item, **change))
+    page = page_one(study, decide_study(study))
+    assert page.headline == "NO-GO, because the test itself cannot be trusted"
+    assert any(said in line for line in page.effect.lines)
+    both = world.row(item, **change).moved("sales.incremental.profit", -3, 0.3)
+    study = write_study(tmp_path / "both", both)
+    assert page_one(study, decide_study(study)).headline == "NO-GO, because harm was shown"
+
+
 def cases(world, answers):
     yield "go", world
     yield (

@@ -23,6 +23,8 @@ KINDS = {
     "missing": "something is missing",
     "": "",
 }
+# where these fail nobody was harmed: the test itself does not hold
+OF_THE_TEST = ("method.srm.share", "method.balance.omnibus", "method.contamination.share")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def explain(study: Study, decision: Decision, rows: Sequence[Evidence], signed: 
     weeks = None if None in each else max(each, default=0.0)
     gaps = tuple(_gap(study, reason) for reason in _by_weight(decision.reasons))
     return PageOne(
-        headline=decision.decision + (f", because {KINDS[decision.kind]}" if decision.kind else ""),
+        headline=decision.decision + (f", because {_because(decision)}" if decision.kind else ""),
         effect=_effect(study, decision, rows, comparable, a_year, extra, customers, seen),
         profit_a_year=a_year,
         extra_per_10k=extra,
@@ -123,6 +125,13 @@ def explain(study: Study, decision: Decision, rows: Sequence[Evidence], signed: 
         signed=_signed(decision, signed),
         footer=_footer(decision),
     )
+
+
+def _because(decision: Decision) -> str:
+    failed = [reason.item for reason in decision.reasons if reason.kind == "harm"]
+    if failed and all(item in OF_THE_TEST for item in failed):
+        return "the test itself cannot be trusted"
+    return KINDS[decision.kind]
 
 
 _HARMS = {"customers who complained": "risk.complaints.rate", "customers who opted out": "risk.optout.rate"}
@@ -142,6 +151,11 @@ def _effect(study, decision, rows, comparable, a_year, extra, customers, seen) -
             ),
         )
     lines = []
+    if any(r.item == "method.contamination.share" and r.state == "fail" for r in decision.items):
+        lines.append(
+            "Customers who should get no personal offers were sent some: what follows compares mixed groups and is most likely too "
+            "close to zero."
+        )
     if a_year:
         lines.append(f"Net profit a year at full roll-out: {a_year.text('money_round', currency)}.")
         lines.append(
@@ -154,11 +168,12 @@ def _effect(study, decision, rows, comparable, a_year, extra, customers, seen) -
     for name, found in extra.items():
         text = found.text("per_10k", currency) if found else NOT_ASSESSED
         lines.append(f"Extra {name}, because of personalisation: {text}.")
-    if seen is not None and seen.validity != "end":
+    late = any(r.item == "method.plan.registered" and r.state != "pass" for r in decision.items)
+    if seen is not None and seen.validity != "end" and not late:
         lines.append(
             "When results may be read was fixed beforehand, and the ranges are wide enough for every such reading."
         )
-    if any(r.item == "method.plan.registered" and r.state != "pass" for r in decision.items):
+    if late:
         lines.append("The plan was not fixed before these results were there: read them as a hint and not as proof.")
     return Section(title, tuple(lines))
 
