@@ -79,6 +79,16 @@ def test_clusters():
     assert one.exact == pytest.approx(alone.exact) and one.unit == "clusters"
 
 
+@pytest.mark.parametrize("sizes", [(6, 54), (10, 90), (20, 20)])
+def test_uneven_arms_of_clusters_have_the_power_of_the_test_that_reads_them(sizes):
+    per_cluster = clustered(mean_spread(1.0), icc=0.1, size=50)
+    away = 2.8 * per_cluster.se(*sizes)
+    draws, sd = np.random.default_rng(5), math.sqrt(per_cluster.arm)
+    one, two = (draws.normal(at, sd, (20_000, n)) for at, n in zip((away, 0.0), sizes, strict=True))
+    t, p = stats.ttest_ind(one, two, axis=1, equal_var=False)
+    assert power_of(away, per_cluster, *sizes) == pytest.approx(((t > 0) & (p < 0.05)).mean(), abs=0.014)
+
+
 def test_four_gates_of_nine_tenths_are_not_nine_tenths():
     found = joint_power({"primary": 0.8, "a": 0.9, "b": 0.9, "c": 0.9})
     assert found.power == found.independent == pytest.approx(0.5832)

@@ -50,10 +50,10 @@ class Spread:
         return (self.third / n**2 - self.third_versus / n_versus**2) / self.se(n, n_versus) ** 3
 
     def df(self, n: float, n_versus: float) -> float:
-        """Degrees of freedom: n − 2 where the variances are alike, else Welch's."""
+        """Degrees of freedom: n − 2 where the variances of customers are alike, else Welch's, by which clusters are read."""
         if self.normal:
             return math.inf
-        if self.arm == self.versus:
+        if self.arm == self.versus and self.unit != "clusters":
             return n + n_versus - 2
         one, two = self.arm / n, self.versus / n_versus
         return (one + two) ** 2 / (one**2 / (n - 1) + two**2 / (n_versus - 1))
