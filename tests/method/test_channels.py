@@ -492,6 +492,8 @@ def test_match_refuses():
     seen = seen_sales(trial)
     with pytest.raises(Refusal, match="Audit more"):
         correct(seen, match_rate({"offers": 10, "holdout": 12}, {"offers": 20, "holdout": 20}, "offers", "holdout"))
+    with pytest.raises(Refusal, match="Audit more"):  # that all of a few were matched does not say that all are
+        correct(seen, match_rate({"offers": 3, "holdout": 2}, {"offers": 3, "holdout": 2}, "offers", "holdout"))
     with pytest.raises(InputError, match="same arms in the same order"):
         correct(seen, match_rate({"offers": 60, "holdout": 60}, {"offers": 90, "holdout": 90}, "holdout", "offers"))
     with pytest.raises(InputError, match="the audit lacks the arm `c`"):

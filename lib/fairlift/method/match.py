@@ -149,7 +149,7 @@ def correct(observed: Effect, match: MatchRate, alpha: float = 0.05) -> Correcte
     References: Fieller 1954; Anderson and Rubin 1949.
     """
     _same_arms(observed, match)
-    if min(match.matched, match.audited - match.matched) < MIN_MATCHED and match.matched < match.audited:
+    if match.matched < MIN_MATCHED or 0 < match.audited - match.matched < MIN_MATCHED:
         raise Refusal(
             f"{observed.metric}: of {number(match.audited, 'count')} audited purchases {number(match.matched, 'count')} "
             f"were matched; {MIN_MATCHED} matched and {MIN_MATCHED} not matched are needed to divide by the rate. Audit more."
