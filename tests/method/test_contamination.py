@@ -149,6 +149,12 @@ def test_bounds_that_would_mislead_are_refused():
         separated(seen, contamination(units, "personalised"))
     with pytest.raises(InputError, match="cap the outcome"):
         worst_case(units, "spend", "personalised", "holdout", (0, 10))
+    unknown = units.assign(personalised_exposures=units["personalised_exposures"].astype(float))
+    unknown.loc[unknown["personalised_exposures"].gt(0) & (unknown["arm"] == "holdout"), "personalised_exposures"] = (
+        None
+    )
+    with pytest.raises(InputError, match="have no count"):
+        worst_case(unknown, "spend", "personalised", "holdout", (0, 1000))
 
 
 # ---------------------------------------------------------------- the log

@@ -154,7 +154,7 @@ def worst_case(
 
     Without the leak, each contaminated customer of `versus` would have had some outcome within `limits`: once all are set
     to the lower limit and once all to the upper.  The sampling error is added at the outer ends.  For a capped outcome the
-    limits are 0 and the cap.  Raises InputError where an outcome lies outside the limits.
+    limits are 0 and the cap.  Raises InputError where an outcome lies outside the limits, or a count of `versus` is missing.
 
     >>> units = pd.DataFrame({"arm": ["p", "h"] * 500, "spend": [3.0, 1.0, 2.0, 1.5] * 250})
     >>> units["personalised_exposures"] = [1, 0] * 450 + [1, 1] * 50
@@ -169,6 +169,7 @@ def worst_case(
     if outside:
         found = f"{outside:,} customers lie outside {lower:g} to {upper:g}, or have no value"
         raise InputError(Problem("units", found, "cap the outcome, or widen the limits", column=outcome, count=outside))
+    contamination(here, versus, column, by=by)  # who has no count would pass for one without a leak
     leaked = (here[by] == versus) & (here[column] > 0)
     metric, ends = Mean(outcome), []
     for end in (upper, lower):
