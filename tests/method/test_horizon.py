@@ -234,6 +234,8 @@ def test_what_cannot_be_read_is_refused():
         by_horizon(cohort, "new", "old", [10])
     with pytest.raises(InputError, match="no such column"):
         panel(units, few, "revenue", 4)
+    with pytest.raises(InputError, match="60 have no value"):
+        panel(units, few.assign(spend=np.nan), "spend", 4)
     with pytest.raises(InputError, match="twice"):
         panel(pd.concat([units, units]), few, "spend", 4)
 

@@ -142,7 +142,7 @@ def panel(
     assignment and after the last week are ignored.  `followed` is the number of days each unit is in the data; None says that all were followed to
     the end.  `entry` names the column of the cells within which the arms are compared, where their shares changed.
 
-    Raises InputError for absent columns, Refusal where less than `least_followed` of the units of an arm were followed, or where
+    Raises InputError for absent columns and missing values, Refusal where less than `least_followed` of the units of an arm were followed, or where
     follow-up differs between the arms more than chance allows (p < .001): the cohort would be another in each arm.
 
     >>> units = pd.DataFrame({"unit": [0, 1, 2], "arm": ["new", "old", "old"]})
@@ -157,6 +157,9 @@ def panel(
     _refuse_followed(assigned, kept, weeks, least_followed, entry is not None)
     cohort = units[here]
     totals = _weekly(unit_days, outcome, weeks)
+    if lacking := int((~np.isfinite(totals["total"].to_numpy(dtype=float))).sum()):
+        found = f"{lacking:,} have no value, or an infinite one"
+        raise InputError(Problem("unit_days", found, "leave out days without one", column=outcome, count=lacking))
     place = pd.Series(np.arange(len(cohort)), index=cohort["unit"]).reindex(totals["unit"])
     known = place.notna().to_numpy()
     cell = place.to_numpy()[known].astype(np.int64) * weeks + totals["week"].to_numpy()[known]
