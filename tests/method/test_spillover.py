@@ -257,6 +257,7 @@ def test_clusters_without_both_kinds_are_refused_and_never_dropped(people):
         ({"treated": 2}, "other than 0 and 1"),
         ({"saturation": 0.3}, "more than one saturation"),
         ({"outcome": np.nan}, "1 have no value"),
+        ({"outcome": np.inf}, "1 clusters have an infinite sum"),
         ({"saturation": np.nan}, "1 have no value"),
     ],
 )

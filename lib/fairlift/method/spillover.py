@@ -346,6 +346,9 @@ def _cluster_sums(units, outcome: str, cluster: str, treated: str, saturation: s
     for name, count in ((c, int(sums[f"lacking {c}"].sum())) for c in columns):
         if count:
             problems.append(Problem("units", f"{count:,} have no value", "every customer needs one", column=name))
+    if endless := int(np.isinf(sums["sum"].to_numpy(dtype=float)).sum()):
+        found = f"{endless:,} clusters have an infinite sum"
+        problems.append(Problem("units", found, "give finite values", column=outcome))
     if problems:
         raise InputError(problems)
     if sums["odd"].sum():
