@@ -7,10 +7,13 @@ from datetime import date, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from fairlift.errors import InputError, Refusal
 from fairlift.kit.plan import planned_evidence, size_plan
+from fairlift.method.looks import boundaries
 from fairlift.method.power import mean_spread, power_of, sample_size, share_spread
+from fairlift.method.sequence import multiple
 from fairlift.simulate import simulate
 from fairlift.study import open_study, prepare
 from fairlift.study.past import past
@@ -206,6 +209,11 @@ def test_a_guardrail_is_sized_at_its_margin_or_left_out_by_name(study):
     assert complaints.stated and complaints.level == 0.02 and "as stated" in str(stated)
     assert complaints.planned == pytest.approx(power_of(0.01, share_spread(0.02, 0.02), 6000, 2000))
     assert stated.planned.power < sizing.planned.power
+    percent = guard.model_copy(update={"rate": 0.02, "margin": 2.0})
+    with pytest.raises(InputError, match="no share can change by that much"):
+        size_plan(planned(study, guardrails=[percent]))
+    slip = size_plan(planned(study, guardrails=[guard.model_copy(update={"metric": "risk.complaint.rate"})]))
+    assert "did you mean `risk.complaints.rate`?" in slip.out["risk.complaint.rate"]
     orders = Guardrail(metric="sales.value.order", contrast="benefit", margin=2.0)
     twice = size_plan(planned(study, guardrails=[orders, orders]))
     assert len({one.gate.name for one in twice.gates}) == 4
@@ -225,6 +233,20 @@ def test_without_a_smallest_effect_the_reverse_is_still_said(study):
     smallest = sizing.reach[0]
     again = size_plan(planned(study, primary=PLAN["primary"].model_copy(update={"mde": smallest})))
     assert again.gates[0].planned == pytest.approx(0.8, abs=1e-6)
+
+
+def test_looks_before_the_end_take_more_customers(study):
+    """At the end an agreed look keeps nearly the usual width, a sequence is half as wide again; each is in the size."""
+    once = size_plan(study)
+    agreed = size_plan(planned(study, looks=[date(2026, 4, 5), "end"]))
+    always = size_plan(planned(study, looks=["always"]))
+    assert (once.alpha, once.looks) == (0.05, "")
+    halfway = 2 * norm.sf(boundaries([0.5, 1.0])[-1])
+    assert agreed.alpha == pytest.approx(halfway, rel=0.02)  # 6 of 13 days: nearly half
+    assert always.alpha == pytest.approx(2 * norm.sf(multiple(10_000, 10_000)), rel=1e-9)
+    assert once.needed.total < agreed.needed.total < 1.05 * once.needed.total
+    assert 1.6 * once.needed.total < always.needed.total < 2.4 * once.needed.total
+    assert "wider than with one look" in str(always)
 
 
 def test_what_everybody_together_can_show(study):
@@ -249,7 +271,9 @@ def test_weeks_money_and_too_few_customers(study):
     assert sizing.money.waiting_week == pytest.approx(6000 * (3.0 - sizing.money.cost) / 4)
     small = size_plan(planned(study, primary=PLAN["primary"].model_copy(update={"mde": 1.0})))
     assert (
-        small.duration is None and small.enrolled.startswith("Not at all: ") and "The plan is too small." in str(small)
+        small.duration is None
+        and small.enrolled.startswith("It cannot be done: ")
+        and "The plan is too small." in str(small)
     )
     assert small.curve.iloc[0]["all together"] < small.curve.iloc[-1]["all together"]
 

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,6 +149,7 @@ def plan_document(study: Study, sizing: Sizing | None, missing: str = "") -> Doc
         *_kpis(plan),
         Heading("Arms"),
         _arms(plan, sizing),
+        *([Bullets(drawing)] if (drawing := _drawing(study)) else []),
         Heading("Size and power"),
         *(_sizes(sizing) if sizing else [Paragraph(f"Not computed. {missing}".strip())]),
         Heading("How long"),
@@ -156,13 +157,12 @@ def plan_document(study: Study, sizing: Sizing | None, missing: str = "") -> Doc
     ]
     if sizing and sizing.costs():
         parts += [Heading("What the test costs"), Bullets(tuple(sizing.costs()))]
-    looks = ", ".join(str(look) for look in plan.looks)
     parts += [
         Heading("Looks, stopping and decision"),
         Grid(
             ("rule", "as planned"),
             (
-                ("looks at the outcomes", looks),
+                ("looks at the outcomes", plan.reading()),
                 ("stopping", plan.stopping_rule),
                 ("decision", plan.decision_rule),
                 ("level", f"{number(1 - plan.alpha, 'share')} intervals, two-sided"),
@@ -241,6 +241,28 @@ def _arms(plan: Plan, sizing: Sizing | None) -> Grid:
     return Grid(("arm", "share of customers", "planned", "needed"), tuple(rows))
 
 
+def _drawing(study: Study) -> tuple[str, ...]:
+    """How customers get into the arms, in sentences: the stages of a ramp, and the draw where the plan states it."""
+    plan, how = study.plan, study.plan.assignment
+    lines = []
+    for stage in plan.stages:
+        shares = ", ".join(f"{arm} {number(share, 'share')}" for arm, share in stage.shares().items())
+        lines.append(f"From {stage.start}: {shares}.")
+    if how is None:
+        return tuple(lines)
+    whole = {"household_id": "whole households", "store_id": "whole stores", None: "customers one by one"}
+    within = f", evenly within {', '.join(how.strata)}" if how.strata else ""
+    lines.append(f"A salted hash draws {whole[how.cluster]}{within}; anybody with the salt can draw again and compare.")
+    if how.holdout:
+        lines.append(
+            f"{number(how.holdout.share, 'share')} of all customers are held out first, by a salt that stays the same in other "
+            "experiments."
+        )
+    for name, share in how.factors.items():
+        lines.append(f"The channel {name} is on for {number(share, 'share')} of whoever is not held out.")
+    return tuple(lines)
+
+
 def _sizes(sizing: Sizing) -> list[Part]:
     currency = sizing.currency
     parts: list[Part] = []
@@ -285,8 +307,15 @@ def _dates(study: Study, sizing: Sizing | None) -> Bullets:
     settings, plan = study.settings, study.plan
     lines = [
         f"From {settings.period.start} to {settings.period.end}; each customer is followed for {settings.outcome_window_days} days.",
-        f"The outcomes are read on {plan.ends_at}, and not before.",
+        f"The outcomes are read on {plan.ends_at}, and not before."
+        if plan.validity == "end"
+        else f"{plan.reading()} The end is {plan.ends_at}.",
     ]
+    complete = settings.period.end + timedelta(days=settings.outcome_window_days)
+    if plan.ends_at < complete:
+        lines.append(
+            f"Not everybody's {settings.outcome_window_days} days are over by then: the last are on {complete}."
+        )
     return Bullets((*lines, *(sizing.time() if sizing else ())))
 
 
@@ -307,6 +336,7 @@ def _assumptions(sizing: Sizing) -> tuple[str, ...]:
         "Each gate passes if its two-sided interval lies wholly on the right side; the power of all together is that of jointly normal estimates.",
         "Contribution is taken to rise by the same part as the primary metric, and its spread with it; guardrails are taken not to change.",
         f"An arm below {number(sizing.smallest_arm, 'count')} customers would have too few buyers for its mean spend to be read.",
+        *((sizing.looks,) if sizing.looks else ()),
         "The season of the past is not that of the test: read the sizes as orders of magnitude, and keep a reserve.",
     )
 

@@ -9,11 +9,13 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from fairlift.errors import InputError, Problem, Refusal
+from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.evidence import Evidence
 from fairlift.format import number
 from fairlift.method.kpi import Kpi
+from fairlift.method.looks import boundaries
 from fairlift.method.metric import Mean, Proportion, Ratio
 from fairlift.method.power import (
     Duration,
@@ -31,13 +33,15 @@ from fairlift.method.power import (
     smallest,
     units_for_buyers,
 )
+from fairlift.method.sequence import multiple
 from fairlift.risk.kpis import KPIS as RISK
 from fairlift.sales.kpis import CONTRIBUTION
 from fairlift.sales.kpis import KPIS as SALES
 from fairlift.study.costs import DAYS_A_YEAR, cost_per_customer
 from fairlift.study.folder import Study
 from fairlift.study.past import Past, past
-from fairlift.study.plan import Guardrail
+from fairlift.study.plan import Guardrail, Plan
+from fairlift.study.settings import Settings
 
 KNOWN: dict[str, Kpi] = {kpi.id: kpi for kpi in (*SALES, *RISK)}
 PROFIT = "sales.incremental.profit"
@@ -97,7 +101,8 @@ class Sizing:
     power at the plan's sizes.  `out` names gates left out, and why.  `reach` is the smallest effect on the primary metric
     that is shown with the plan's power: alone at the planned sizes, alone with every customer there is, and together with
     all gates with every customer (None where a guardrail alone forbids it).  `ratio` is how many times the size that the planned arms, in the proportion
-    planned, would need for the joint power; 1 or more is enough.
+    planned, would need for the joint power; 1 or more is enough.  `alpha` is that of the interval at the end; where the plan
+    looks before, it is smaller than the plan's and `looks` says so.
     """
 
     power: float
@@ -123,12 +128,14 @@ class Sizing:
     past: str
     curve: pd.DataFrame
     ratio: float | None
+    looks: str = ""
 
     def __str__(self) -> str:
         lines = [f"Sized from {self.past}, {number(self.customers, 'count')} customers."]
         for one in self.gates:
             lines.append(f"  {one.gate.name}: {_told(one, self.currency)}")
         lines += [f"  {name}: left out: {why}" for name, why in self.out.items()]
+        lines += [self.looks] if self.looks else []
         if self.refusal:
             lines.append(self.refusal)
         if self.planned is not None:
@@ -213,12 +220,40 @@ def size_plan(study: Study, seen: Past | None = None) -> Sizing:
     return _Sizer(study, seen).sizing()
 
 
+def _at_the_end(plan: Plan, settings: Settings, alpha: float) -> float:
+    """The alpha of the interval that is read at the end: what the looks before it have left.
+
+    Looks are taken at the share of enrolment days whose windows are closed by then; that one of them may stop the test
+    early is not counted, so sizes are never too small.
+    """
+    if plan.validity == "end":
+        return alpha
+    if plan.validity == "always":
+        reach = multiple(1, 1, alpha)
+    else:
+        first = settings.period.start + timedelta(days=settings.outcome_window_days)
+        last = max((plan.ends_at - first).days, 1)
+        shares = [(day - first).days / last for day in plan.look_days]
+        reach = boundaries([*(share for share in shares if share > 0), 1.0], alpha, plan.spending or "obrien_fleming")[
+            -1
+        ]
+    return float(2 * special.ndtr(-reach))
+
+
+def _price_of_looks(plan: Plan, alpha: float) -> str:
+    if plan.validity == "end":
+        return ""
+    wider = special.ndtri(alpha / 2) / special.ndtri(min(plan.alpha, GATE_ALPHA) / 2)
+    return f"Looks before the end are counted in: intervals at the end are {number(wider - 1, 'lift')} wider than with one look."
+
+
 class _Sizer:
     """One plan against one past."""
 
     def __init__(self, study: Study, seen: Past):
         self.study, self.plan, self.settings, self.past = study, study.plan, study.settings, seen
-        self.alpha = min(self.plan.alpha, GATE_ALPHA)
+        stated = min(self.plan.alpha, GATE_ALPHA)
+        self.alpha = _at_the_end(self.plan, study.settings, stated)
         self.out: dict[str, str] = {}
         self.influence: dict[str, np.ndarray | None] = {}
         self.kpis: dict[str, Kpi] = {}
@@ -254,10 +289,6 @@ class _Sizer:
                 )
             except Refusal as none:
                 refusal = str(none)
-        if list(plan.looks) != ["end"]:
-            self.out["looks before the end"] = (
-                "the sizes are for one look at the end; earlier looks take more customers"
-            )
         lasts, enrolled, done = self._time(needed)
         return Sizing(
             power=plan.power,
@@ -283,6 +314,7 @@ class _Sizer:
             past=self.past.when,
             curve=self._curve(gates, needed),
             ratio=self._ratio(gates, kpi) if needed is not None else None,
+            looks=_price_of_looks(plan, self.alpha),
         )
 
     # what is known of the past
@@ -292,8 +324,8 @@ class _Sizer:
         kpi = KNOWN.get(CONTRIBUTION.id if metric == PROFIT else metric)
         if kpi is None:
             raise Refusal(
-                f"The primary metric {metric} cannot be sized from the past: there is no definition of it here. "
-                f"Known: {', '.join([*KNOWN, PROFIT])}."
+                f"The primary metric {metric} cannot be sized from the past: there is no definition of it here; "
+                f"{nearest(metric, [*KNOWN, PROFIT])}"
             )
         if not self.past.has(*kpi.metric.outcomes):
             raise Refusal(
@@ -467,8 +499,13 @@ class _Sizer:
         """The gate of a guardrail, named apart where its metric is judged twice; None where the past is silent."""
         kpi, pair = KNOWN.get(guard.metric), self.plan.contrasts[guard.contrast]
         if kpi is None:
-            self.out[guard.metric] = "there is no definition of it here to size it by"
+            hint = nearest(guard.metric, [*KNOWN])
+            hint = f"; {hint}" if hint.startswith("did") else ""
+            self.out[guard.metric] = f"there is no definition of it here to size it by{hint}"
             return None
+        if isinstance(kpi.metric, Proportion) and guard.margin >= 1:
+            found = f"the `margin` of {guard.metric} is {guard.margin:g}, and no share can change by that much"
+            raise InputError(Problem("plan.yml", found, "write points as a fraction: .01 is one point"))
         name = f"{kpi.name}, {pair.arm} against {pair.versus}" if kpi.name in taken else kpi.name
         if self.past.has(*kpi.metric.outcomes) and np.ptp(self._influence_of(kpi)) > 0:
             return self._gate(kpi, guard.margin, pair, name=name)
@@ -543,7 +580,7 @@ class _Sizer:
             few = f"{number(total, 'count')} customers are needed and there are {number(there, 'count')}"
             return (
                 None,
-                f"Not at all: {few}. Plan for a larger effect or wider margins, or split the arms evenly.",
+                f"It cannot be done: {few}. Plan for a larger effect or wider margins, or split the arms evenly.",
                 None,
             )
         whole = weeks + math.ceil(window / 7)
