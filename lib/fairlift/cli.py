@@ -147,7 +147,7 @@ def plan(study: Folder) -> None:
             "write plan.yml before any outcome is seen; `fairlift new` makes a commented one",
         )
     out.print(opened.plan.summary(), markup=False)
-    fault = _size(opened)
+    sized, fault = _size(opened)
     entries = registrations(opened.folder)
     present = next((entry for entry in entries if entry.plan_hash == plan_hash(opened.folder / "plan.yml")), None)
     if present:
@@ -155,13 +155,20 @@ def plan(study: Folder) -> None:
         _late(present.latest_outcome)
     else:
         out.print("This version is not registered." + (" An earlier one is." if entries else ""))
-        out.print(f"Next: fairlift register {_typed(study)}")
+        out.print(
+            "Next: "
+            + ("" if sized else "mend what keeps it from being sized, then ")
+            + f"fairlift register {_typed(study)}"
+        )
     if fault is not None:
         raise fault
 
 
-def _size(opened: Study) -> InputError | None:
-    """Size the plan and write its document; where the past is missing, the document says so.  Returns what is wrong in the tables."""
+def _size(opened: Study) -> tuple[bool, InputError | None]:
+    """Size the plan and write its document; where the past is missing, the document says so.
+
+    Returns whether the sizes could be computed, and what is wrong in the tables.
+    """
     from fairlift.errors import Refusal
     from fairlift.kit.document import plan_document, write_document
     from fairlift.kit.plan import size_plan
@@ -179,7 +186,7 @@ def _size(opened: Study) -> InputError | None:
     elif fault is None:
         err.print(f"Not sized. {missing}", markup=False)
     out.print("Written: " + ", ".join(str(path) for path in paths), markup=False)
-    return fault
+    return sizing is not None and not sizing.refusal, fault
 
 
 @command
@@ -204,6 +211,9 @@ def register(study: Folder) -> None:
     out.print(
         "Send this hash to somebody outside the team today, or sign a tag with it: then nobody can doubt the date."
     )
+    brought = {*opened.settings.tables, *(path.stem for path in (study / "tables").glob("*"))}
+    if opened.plan.assignment and "assignments" not in brought:
+        out.print(f"Next: fairlift assign {_typed(study)}")
 
 
 @command

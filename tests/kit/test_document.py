@@ -24,6 +24,7 @@ from fairlift.kit.plan import size_plan
 from fairlift.simulate import simulate
 from fairlift.study import open_study, register
 from fairlift.study.clock import moment
+from fairlift.study.plan import Assignment, Stage, UniversalHoldout
 
 AT = moment("2026-03-01T10:00:00+01:00")
 PAGE = Document(
@@ -137,6 +138,29 @@ def test_a_plan_that_cannot_be_sized_is_a_document_all_the_same(study):
     page = markdown(plan_document(study, None, "There are no orders."))
     assert "Not computed. There are no orders." in page and "not computed" in page
     assert study.plan.decision_rule in page and "What the test costs" not in page
+
+
+def test_the_document_says_how_customers_are_drawn_and_when_results_are_read(study):
+    drawn = Assignment(
+        salt="s",
+        holdout=UniversalHoldout(share=0.1, salt="h"),
+        strata=["region"],
+        cluster="household_id",
+        factors={"email": 0.5},
+    )
+    first, weights = study.settings.period.start, study.plan.weights
+    stages = [Stage(**{"from": first, "weights": weights})]
+    plan = study.plan.model_copy(
+        update={"assignment": drawn, "stages": stages, "looks": [first, "end"], "ends_at": study.settings.period.end}
+    )
+    page = markdown(plan_document(replace(study, plan=plan), None))
+    assert (
+        "draws whole households, evenly within region" in page and "10.00 % of all customers are held out first" in page
+    )
+    assert "The channel email is on for 50.00 %" in page and f"- From {first}: " in page
+    assert f"Results are read on {first} and at the end" in page and "and not before" not in page
+    assert "days are over by then" in page
+    assert "salted hash" not in markdown(plan_document(study, None))
 
 
 def test_what_stands_of_the_registration(study):

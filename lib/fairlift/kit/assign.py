@@ -99,10 +99,10 @@ class Assigned:
         if self.differing is None:
             return "Nothing was written, and nothing can be verified: plan.yml has no `assignment:` with the salt."
         if self.differing:
-            return (
-                f"Nothing was written. {number(self.differing, 'count')} differ from what the hash gives them: find out who "
-                "changed them, before anything is read."
-            )
+            said = "1 differs from what the hash gives it"
+            if self.differing > 1:
+                said = f"{number(self.differing, 'count')} differ from what the hash gives them"
+            return f"Nothing was written. {said}: find out who changed that, before anything is read."
         return "Nothing was written. Everyone is where the hash puts them."
 
 

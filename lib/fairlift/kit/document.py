@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from docx.document import Document as Word
 
 SIGNS = ("Product owner", "Data science", "Finance", "Compliance")
+A4 = (7560000, 10692000)  # 210 × 297 mm, in the units of Word files
 MEMBER_DATE = (1980, 1, 1, 0, 0, 0)  # a ZIP member without a date of its own
 
 
@@ -104,6 +105,7 @@ def word(document: Document) -> bytes:
 
     made = empty()
     _properties(made, document)
+    made.sections[0].page_width, made.sections[0].page_height = A4
     made.add_heading(document.title, level=0)
     made.add_paragraph(f"{document.author}, {document.at.date()}")
     for part in document.parts:

@@ -93,7 +93,8 @@ def _from_tables(study: Study) -> Past:
     checked = check(study, assigned=False)
     with closing(checked.source):
         absent = [name for name in ("customers", "orders") if name not in checked.source.tables]
-        if absent and all(problem.where in absent for problem in checked.errors):
+        unread = any(problem.file for problem in checked.errors)  # a file is there, and cannot be read
+        if absent and not unread and all(problem.where in absent for problem in checked.errors):
             raise Refusal(
                 f"There is no table of {' and none of '.join(absent)} yet, so no size can be computed. Put them into tables/, "
                 f"with the orders of at least {days} days before the start; assignments are not needed yet."

@@ -116,6 +116,8 @@ def open_source(settings: Settings, folder: Path, need: bool = True) -> Source:
         elif spec.required and need:
             found = "the table is missing and required"
             mend = f"put tables/{name}.csv or tables/{name}.parquet into the study, or write a query under `tables:` in study.yml"
+            if name == "assignments":
+                mend += "; before anybody is drawn, `fairlift plan` and `fairlift assign` need no assignments"
             problems.append(Problem(name, found, mend))
     return Source(con, folder, tables, tuple(problems), secrets, tidy)
 
