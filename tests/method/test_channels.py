@@ -360,6 +360,18 @@ def test_a_leak_shrinks_the_effect():
     assert "50.00 %" in str(leaky) and "exclusion" in str(strict)
 
 
+def test_a_combination_without_an_event_is_refused():
+    """Nobody of 200 complained by chance: its error is not 0, and "all on" is no harm."""
+    rows = pd.DataFrame({"email": [0, 0, 1, 1], "push": [0, 1, 0, 1]}).loc[
+        [0] * 200 + [1] * 1800 + [2] * 1800 + [3] * 9000
+    ]
+    rows["left"] = (np.arange(len(rows)) % 250 == 249).astype(int) * (rows["email"] + rows["push"] > 0)
+    with pytest.raises(
+        Refusal, match=r"in 1 of 4 combinations of channels \(none\), so their error would be read as 0"
+    ):
+        factorial(gather(rows, Proportion("left"), ["email", "push"]), Proportion("left"), ["email", "push"])
+
+
 def test_a_leak_is_of_the_arm_that_was_sent_offers():
     """Reached or not, whoever was drawn for the holdout and reached all the same has the whole effect."""
     draws, n = np.random.default_rng(1), 40_000

@@ -317,6 +317,12 @@ def _cells(gathered: Moments, metric: Metric, factors: tuple[str, ...], least: i
     place = {name: i for i, name in enumerate(everyone.values["arm"])}
     order = [place[name] for name in names]
     n = everyone.n[order]
+    still = [name for name, spread in zip(names, everyone.var(metric.column)[order], strict=True) if spread <= 0]
+    if still:
+        raise Refusal(
+            f"{metric}: no unit differs from another in {len(still)} of {len(names)} combinations of channels "
+            f"({'; '.join(still[:4])}), so their error would be read as 0; analyse fewer channels together, or collect more."
+        )
     third = np.zeros(len(n))
     if metric.order == 3:
         cubes = everyone.products(*[metric.column] * 3)[order]
