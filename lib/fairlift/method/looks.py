@@ -205,7 +205,7 @@ def at_look(
             f"{effect.metric}: at {number(counts[-1] / planned_n, 'share')} of the planned units this look has no alpha to "
             "spend; wait for the next look."
         )
-    k, df = effect.skew, effect.df
+    k, df = effect.skew, effect.df_limits
     quantile = float(-special.stdtrit(df, special.ndtr(-reach)))
     away = effect.value / effect.se
     corrected = abs(away + k * away**2 / 3 + k**2 * away**3 / 27 + k / 6)
