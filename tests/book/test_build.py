@@ -106,7 +106,7 @@ def test_a_page_shows_what_the_files_say(study, tmp_path):
     page = built(study, tmp_path, GOOD)
     assert '<span class="fl-result">+USD 0.77 (+USD 0.48 to +USD 1.05)</span>' in page
     assert '<span class="fl-result">+USD 0.77</span> of <span class="fl-result">42,000</span>' in page
-    assert '<span class="fl-badge fl-no-go">NO-GO</span> proof is missing' in page
+    assert '<span class="fl-badge fl-no-go">NO-GO</span> something is missing' in page
     assert "The impact assessment is not done." in page and "Do the assessment." in page
     assert "What a toy brings" in page and "fl-absent" not in page
     assert str(study) not in page

@@ -9,13 +9,8 @@ from pathlib import Path
 from fairlift.book.markup import anchor, badge, breakable, code, page, plain, table
 from fairlift.errors import InputError, Problem
 from fairlift.launch import PageOne
-from fairlift.launch.page import Section
+from fairlift.launch.page import Section, because
 
-KINDS = {
-    "harm": "something bad was shown",
-    "missing": "proof is missing",
-    "not_shown": "the evidence is not strong enough yet",
-}
 NO_REASON = "Nothing stands in the way."
 
 
@@ -32,7 +27,8 @@ def read_decision(out: Path) -> dict:
 
 def badge_line(record: Mapping) -> str:
     """The decision as one line: the badge, and for a no the kind of it."""
-    kind = KINDS.get(record.get("kind", ""))
+    harms = [item["item"] for item in record.get("items", ()) if item["stops"] and item["kind"] == "harm"]
+    kind = because(record.get("kind", ""), harms)
     return '<p class="fl-decision">' + badge(record["decision"]) + (f" {kind}" if kind else "") + "</p>"
 
 

@@ -547,6 +547,8 @@ def _plain(item: Item, worst: Judged, open_: Sequence[Judged]) -> str:
 def _supply(item: Item, worst: Judged) -> str:
     if worst.state in (STALE, EXPIRED):
         return "Run the study again."
+    if worst.row is not None:
+        return "Plan the next test, register it before its first outcome, and read it when the plan says."
     return f"Wanted: {item.evidence_wanted}"
 
 

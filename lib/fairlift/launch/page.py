@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from statistics import NormalDist
@@ -113,7 +113,7 @@ def explain(study: Study, decision: Decision, rows: Sequence[Evidence], signed: 
     weeks = None if None in each else max(each, default=0.0)
     gaps = tuple(_gap(study, reason) for reason in _by_weight(decision.reasons))
     return PageOne(
-        headline=decision.decision + (f", because {_because(decision)}" if decision.kind else ""),
+        headline=_headline(decision),
         effect=_effect(study, decision, rows, comparable, a_year, extra, customers, seen),
         profit_a_year=a_year,
         extra_per_10k=extra,
@@ -127,11 +127,18 @@ def explain(study: Study, decision: Decision, rows: Sequence[Evidence], signed: 
     )
 
 
-def _because(decision: Decision) -> str:
-    failed = [reason.item for reason in decision.reasons if reason.kind == "harm"]
-    if failed and all(item in OF_THE_TEST for item in failed):
-        return "the test itself cannot be trusted"
-    return KINDS[decision.kind]
+def _headline(decision: Decision) -> str:
+    harms = [reason.item for reason in decision.reasons if reason.kind == "harm"]
+    return decision.decision + (f", because {because(decision.kind, harms)}" if decision.kind else "")
+
+
+def because(kind: str, harms: Collection[str]) -> str:
+    """What a NO-GO of this kind means, in plain words; `harms` are the items that failed.
+
+    >>> because("harm", ["method.srm.share"]), because("harm", ["risk.complaints.rate"])
+    ('the test itself cannot be trusted', 'harm was shown')
+    """
+    return "the test itself cannot be trusted" if harms and set(harms) <= set(OF_THE_TEST) else KINDS[kind]
 
 
 _HARMS = {"customers who complained": "risk.complaints.rate", "customers who opted out": "risk.optout.rate"}
