@@ -36,6 +36,11 @@ def run(topic: str, place: int, share: float) -> list[Row]:
     return case.run(max(1, round(case.reps * share)), SEED)
 
 
+def rounded(row: Row) -> dict:
+    """A row as it is published: digits beyond the fifth are noise."""
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in asdict(row).items()}
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", action="append", help="only this topic")
@@ -51,7 +56,7 @@ def main() -> int:
                 wrong = faults(row)
                 broken += bool(wrong)
                 print(row, *(f"\n    BROKEN: {text}" for text in wrong), flush=True)
-            rows += [{"topic": topic} | asdict(row) for row in found]
+            rows += [{"topic": topic} | rounded(row) for row in found]
     if not chosen.only and chosen.share == 1:
         titles = {topic: module(topic).__doc__.splitlines()[0].rstrip(".") for topic in topics()}
         write_results("calibration", rows, command="python -m benchmarks.calibration", seed=SEED, topics=titles)
