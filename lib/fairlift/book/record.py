@@ -27,7 +27,7 @@ def read_decision(out: Path) -> dict:
 
 def badge_line(record: Mapping) -> str:
     """The decision as one line: the badge, and for a no the kind of it."""
-    harms = [item["item"] for item in record.get("items", ()) if item["stops"] and item["kind"] == "harm"]
+    harms = [item["item"] for item in record.get("items", ()) if item["stops"] and item.get("kind") == "harm"]
     kind = because(record.get("kind", ""), harms)
     return '<p class="fl-decision">' + badge(record["decision"]) + (f" {kind}" if kind else "") + "</p>"
 
