@@ -296,7 +296,7 @@ def read_family(asked: Sequence[Asked], alpha: float = 0.05) -> Family:
     >>> asked = [Asked("bought", "primary", seen[0]), Asked("left", "guardrail", seen[1], "down", 0.02)]
     >>> print(read_family(asked))
     1 primary, 1 guardrail, 0 exploratory, at 95 %
-      primary      bought  +25.00 points (+20.90 to +29.10 points): pass
+      primary      bought  +25.00 points (+20.86 to +29.07 points): pass
       guardrail    left    0.00 points (−3.80 to +3.80 points), margin 2.00 points: inconclusive
       not passed: left
     """
