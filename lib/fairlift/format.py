@@ -94,3 +94,22 @@ def _significant(size: float, figures: int = 4) -> int:
     if size == 0 or float(size).is_integer():
         return 0
     return max(0, figures - 1 - math.floor(math.log10(size)))
+
+
+def p_value(p: float) -> str:
+    """A p-value in a sentence.
+
+    >>> p_value(0.03), p_value(1e-9)
+    ('p = 0.0300', 'p < 0.0001')
+    """
+    text = number(p, "p")
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def percent(level: float) -> str:
+    """A level of confidence, without needless digits.
+
+    >>> percent(0.95), percent(0.999)
+    ('95 %', '99.9 %')
+    """
+    return f"{100 * level:.4g} %"

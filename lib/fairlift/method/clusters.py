@@ -11,9 +11,9 @@ from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.format import interval as between
-from fairlift.format import number
+from fairlift.format import number, p_value, percent
 from fairlift.method.cluster_means import Clusters
-from fairlift.method.effect import _aligned, _p, _percent
+from fairlift.method.effect import _aligned
 from fairlift.method.icc import Anova
 from fairlift.method.moments import _refuse
 from fairlift.method.randomisation import (
@@ -71,7 +71,7 @@ class ClusterEffect:
         rows = [
             (self.arm, number(self.mean_arm), f"{self.clusters_arm:,} clusters", f"n {self.n_arm:,}"),
             (self.versus, number(self.mean_versus), f"{self.clusters_versus:,} clusters", f"n {self.n_versus:,}"),
-            ("difference", number(self.value, signed=True), f"SE {number(self.se)}", _p(self.p)),
+            ("difference", number(self.value, signed=True), f"SE {number(self.se)}", p_value(self.p)),
         ]
         if self.inference == "t":
             how = [f"t with {self.df:.1f} degrees of freedom"]
@@ -80,7 +80,7 @@ class ClusterEffect:
         how += [f"{self.blocks} {'pairs' if self.pairs else 'blocks'}"] if self.blocks else []
         how += ["adjusted for the pre-period"] if self.adjusted else []
         head = f"{self.outcome} by cluster: {self.arm} against {self.versus}, average over {self.average}"
-        limits = f"  {_percent(self.level)} interval {between(self.low, self.high, signed=True)}"
+        limits = f"  {percent(self.level)} interval {between(self.low, self.high, signed=True)}"
         return "\n".join([head, *_aligned(rows), f"{limits} ({', '.join(how)})"])
 
 

@@ -12,7 +12,8 @@ from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
 from fairlift.format import interval as between
-from fairlift.method.effect import INTERVALS, MIN_NONZERO, Effect, _transformed, effect
+from fairlift.method.effect import INTERVALS, MIN_NONZERO, Effect, effect
+from fairlift.method.hall import transformed as hall_transformed
 from fairlift.method.interval import wilson
 from fairlift.method.metric import Mean
 from fairlift.method.moments import Moments, Sample, moments
@@ -206,7 +207,7 @@ def transformed(gap: float, variances: Sequence[float], n: Sequence[float], thir
     variance = sum(variances)
     df = variance**2 / sum(part**2 / (size - 1) for part, size in zip(variances, n, strict=True))
     t, skew = gap / math.sqrt(variance), third / variance**1.5
-    return _transformed(t, skew), df
+    return hall_transformed(t, skew), df
 
 
 def inverted(

@@ -13,7 +13,8 @@ from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.format import interval as between
-from fairlift.format import number
+from fairlift.format import number, p_value, percent
+from fairlift.method.hall import studentised, transformed
 from fairlift.method.interval import fieller
 from fairlift.method.metric import Mean, Metric, Proportion, Ratio
 from fairlift.method.moments import Moments, Sample, moments
@@ -72,13 +73,13 @@ class Effect:
         rows = [
             (self.arm, number(self.mean_arm, unit), f"SE {number(self.se_arm, step)}", f"n {self.n_arm:,}"),
             (self.versus, number(self.mean_versus, unit), f"SE {number(self.se_versus, step)}", f"n {self.n_versus:,}"),
-            ("difference", number(self.value, step, signed=True), f"SE {number(self.se, step)}", _p(self.p)),
+            ("difference", number(self.value, step, signed=True), f"SE {number(self.se, step)}", p_value(self.p)),
         ]
         how = [(INTERVALS | WATCHED)[self.interval]]
         how += [ADJUSTMENTS[self.adjust]] if self.adjust else []
         how += ["within " + " × ".join(self.by)] if self.by else []
         head = f"{self.metric}: {self.arm} against {self.versus}"
-        limits = f"  {_percent(self.level)} interval {between(self.low, self.high, step, signed=True)}"
+        limits = f"  {percent(self.level)} interval {between(self.low, self.high, step, signed=True)}"
         return "\n".join([head, *_aligned(rows), f"{limits} ({', '.join(how)})"])
 
 
@@ -96,7 +97,7 @@ class Lift:
 
     def __str__(self) -> str:
         value = number(self.value, "lift", signed=True)
-        limits = f"{_percent(self.level)} interval {between(self.low, self.high, 'lift', signed=True)}"
+        limits = f"{percent(self.level)} interval {between(self.low, self.high, 'lift', signed=True)}"
         return f"{self.metric}: lift of {self.arm} over {self.versus}\n  {value}, {limits} (Fieller)"
 
 
@@ -221,10 +222,10 @@ def effect(
         value=float(value),
         se=se,
         df=float(df),
-        low=float(value - se * _studentised(quantile, skew)),
-        high=float(value - se * _studentised(-quantile, skew)),
+        low=float(value - se * studentised(quantile, skew)),
+        high=float(value - se * studentised(-quantile, skew)),
         level=1 - alpha,
-        p=float(2 * special.stdtr(df_limits, -abs(_transformed(value / se, skew)))),
+        p=float(2 * special.stdtr(df_limits, -abs(transformed(value / se, skew)))),
         interval=interval,
         adjust=adjust,
         se_arm=math.sqrt(v_one + common.arm),
@@ -319,25 +320,11 @@ def above(effect: Effect, bound: float) -> float:
     (True, True)
     """
     t = (effect.value - bound) / effect.se
-    return float(special.stdtr(effect.df_limits, -_transformed(t, effect.skew)))
+    return float(special.stdtr(effect.df_limits, -transformed(t, effect.skew)))
 
 
 def _df_limits(df: float, fewest: int) -> float:
     return df if fewest >= FEW_NONZERO else min(df, fewest / NONZERO_PER_DF)
-
-
-def _transformed(t: float, skew: float) -> float:
-    """Hall's monotone cubic transformation of t."""
-    return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
-
-
-def _studentised(quantile: float, skew: float) -> float:
-    """The inverse of Hall's transformation: the t that the transformed quantile belongs to."""
-    if skew == 0:
-        return quantile
-    shift = skew * (quantile - skew / 6)
-    root = math.expm1(math.log1p(shift) / 3) if abs(shift) < 0.5 else math.cbrt(1 + shift) - 1
-    return 3 / skew * root
 
 
 @dataclass(frozen=True)
@@ -524,15 +511,6 @@ def _no_variation(metric: Metric, arm: str, versus: str, size: float) -> Refusal
         f"{metric}: no unit of {arm} or {versus} differs from another (all have {number(size)}), "
         "so there is nothing to compare."
     )
-
-
-def _p(p: float) -> str:
-    text = number(p, "p")
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
-def _percent(level: float) -> str:
-    return f"{100 * level:.4g} %"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -14,7 +14,8 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.evidence import Evidence
 from fairlift.format import estimate, number
-from fairlift.method.effect import INTERVALS, MIN_NONZERO, _df_limits, _studentised, _transformed
+from fairlift.method.effect import INTERVALS, MIN_NONZERO, _df_limits
+from fairlift.method.hall import studentised, transformed
 from fairlift.method.interval import holm
 from fairlift.method.metric import Mean, Metric, Proportion
 from fairlift.method.moments import Moments, moments
@@ -362,10 +363,10 @@ def _contrast(cells: _Cells, name: str, weights: np.ndarray, interval: str, leve
         value=value,
         se=se,
         df=df,
-        low=float(value - se * _studentised(quantile, skew)),
-        high=float(value - se * _studentised(-quantile, skew)),
+        low=float(value - se * studentised(quantile, skew)),
+        high=float(value - se * studentised(-quantile, skew)),
         level=level,
-        p=float(2 * special.stdtr(df_limits, -abs(_transformed(value / se, skew)))),
+        p=float(2 * special.stdtr(df_limits, -abs(transformed(value / se, skew)))),
         n=int(n.sum()),
     )
 

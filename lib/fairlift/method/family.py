@@ -12,7 +12,7 @@ from scipy import optimize, special
 
 from fairlift.errors import InputError, Problem, nearest
 from fairlift.evidence import Evidence
-from fairlift.format import estimate, number
+from fairlift.format import estimate, number, p_value, percent
 from fairlift.method.effect import Effect, above, effect
 from fairlift.method.interval import benjamini_hochberg, holm
 from fairlift.method.kpi import measured
@@ -45,9 +45,9 @@ class Dunnett:
 
     def __str__(self) -> str:
         first = self.effects[0]
-        lines = [f"{first.metric}: {len(self.effects)} arms against {first.versus}, {_percent(self.level)} together"]
+        lines = [f"{first.metric}: {len(self.effects)} arms against {first.versus}, {percent(self.level)} together"]
         wide = max(len(seen.arm) for seen in self.effects)
-        lines += [f"  {seen.arm:<{wide}}  {_shown(seen)}  {_p(seen.p)}" for seen in self.effects]
+        lines += [f"  {seen.arm:<{wide}}  {_shown(seen)}  {p_value(seen.p)}" for seen in self.effects]
         return "\n".join(lines)
 
 
@@ -176,7 +176,7 @@ class NonInferiority:
         }[self.verdict]
         seen = self.effect
         head = f"{seen.metric}: {seen.arm} against {seen.versus}, margin {_size(self.margin, seen.metric)}"
-        return f"{head}\n  {_shown(seen)}; one-sided {_p(self.p)}\n  {self.verdict}: {said}"
+        return f"{head}\n  {_shown(seen)}; one-sided {p_value(self.p)}\n  {self.verdict}: {said}"
 
 
 def noninferior(effect: Effect, margin: float, better: str = "up") -> NonInferiority:
@@ -263,7 +263,7 @@ class Family:
         by_role = sorted(self.answers, key=lambda answer: ROLES.index(answer.asked.role))
         guards = sum(answer.asked.role == "guardrail" for answer in by_role)
         looks = len(by_role) - guards - 1
-        head = f"1 primary, {guards} guardrail{'s' * (guards != 1)}, {looks} exploratory, at {_percent(1 - self.alpha)}"
+        head = f"1 primary, {guards} guardrail{'s' * (guards != 1)}, {looks} exploratory, at {percent(1 - self.alpha)}"
         wide = max(len(answer.asked.name) for answer in by_role)
         lines = [head]
         for answer in by_role:
@@ -388,12 +388,3 @@ def _shown(seen: Effect, unit: str = "", currency: str = "EUR") -> str:
 
 def _size(margin: float, metric: Metric, unit: str = "", currency: str = "EUR") -> str:
     return number(margin, unit or ("points" if isinstance(metric, Proportion) else ""), currency)
-
-
-def _p(p: float) -> str:
-    text = number(p, "p")
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
-def _percent(level: float) -> str:
-    return f"{100 * level:.4g} %"

@@ -10,9 +10,8 @@ from scipy import special
 
 from fairlift.errors import Refusal
 from fairlift.format import interval as between
-from fairlift.format import number
+from fairlift.format import number, percent
 from fairlift.method.cluster_means import Clusters
-from fairlift.method.effect import _percent
 from fairlift.method.power import design_effect
 
 
@@ -42,7 +41,7 @@ class Icc:
         return low, high
 
     def __str__(self) -> str:
-        limits = f"{_percent(self.level)} interval {between(self.low, self.high)}"
+        limits = f"{percent(self.level)} interval {between(self.low, self.high)}"
         cost = f"{number(self.design_effect, 'times')} ({between(*self.design_effect_limits, 'times')})"
         return "\n".join(
             [

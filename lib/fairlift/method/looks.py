@@ -13,7 +13,8 @@ from scipy import optimize, special
 
 from fairlift.errors import InputError, Problem, Refusal, nearest
 from fairlift.format import number
-from fairlift.method.effect import Effect, _studentised
+from fairlift.method.effect import Effect
+from fairlift.method.hall import studentised, transformed
 from fairlift.method.metric import Mean, Proportion
 
 SPENDINGS = {"obrien_fleming": "O'Brien and Fleming", "pocock": "Pocock", "power": "Kim and DeMets"}
@@ -207,13 +208,11 @@ def at_look(
         )
     k, df = effect.skew, effect.df_limits
     quantile = float(-special.stdtrit(df, special.ndtr(-reach)))
-    away = effect.value / effect.se
-    corrected = abs(away + k * away**2 / 3 + k**2 * away**3 / 27 + k / 6)
-    z = _normal(corrected, df)
+    z = _normal(abs(transformed(effect.value / effect.se, k)), df)
     return replace(
         effect,
-        low=effect.value - effect.se * _studentised(quantile, k),
-        high=effect.value - effect.se * _studentised(-quantile, k),
+        low=effect.value - effect.se * studentised(quantile, k),
+        high=effect.value - effect.se * studentised(-quantile, k),
         level=1 - alpha,
         p=_repeated_p(z, reach, counts, planned_n, len(seen) == looks, spending, alpha, rho),
         interval="look",

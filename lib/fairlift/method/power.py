@@ -14,7 +14,7 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
 from fairlift.method.effect import MIN_NONZERO, effect
-from fairlift.method.effect import _studentised as studentised
+from fairlift.method.hall import studentised
 from fairlift.method.interval import clopper_pearson
 from fairlift.method.metric import Mean
 from fairlift.method.moments import Moments

@@ -11,7 +11,7 @@ from scipy import special
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.evidence import Evidence
 from fairlift.format import interval as between
-from fairlift.format import number
+from fairlift.format import number, p_value
 from fairlift.method.effect import MIN_NONZERO, Effect, effect
 from fairlift.method.metric import Mean, Metric, Proportion
 from fairlift.method.moments import Moments, moments
@@ -80,9 +80,8 @@ class Segments:
             lines.append(f"  {row.name:<{wide}}  {shown}, shrunken {number(row.shrunken, unit, signed=True)}")
         if self.heterogeneity is None:
             return "\n".join([*lines, "  fewer than two segments can be shown, so they are not compared"])
-        p = number(self.heterogeneity.p, "p")
         verdict = "segments differ" if self.differ else "no difference between segments is shown"
-        return "\n".join([*lines, f"  one test over all: p {p if p.startswith('<') else '= ' + p}: {verdict}"])
+        return "\n".join([*lines, f"  one test over all: {p_value(self.heterogeneity.p)}: {verdict}"])
 
 
 def by_segment(

@@ -13,7 +13,8 @@ from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal
 from fairlift.format import number
-from fairlift.method.effect import Effect, _studentised, effect
+from fairlift.method.effect import Effect, effect
+from fairlift.method.hall import studentised, transformed
 from fairlift.method.looks import refuse_few
 from fairlift.method.metric import Metric
 from fairlift.method.moments import Moments, moments
@@ -58,13 +59,12 @@ def sequence(
     _refuse_early(effect, burn_in)
     n = effect.n_arm + effect.n_versus
     reach = multiple(n, planned_n, alpha, sides)
-    away = effect.value / effect.se
     k = effect.skew
-    corrected = away + k * away**2 / 3 + k**2 * away**3 / 27 + k / 6
+    corrected = transformed(effect.value / effect.se, k)
     return replace(
         effect,
-        low=effect.value - effect.se * _studentised(reach, k),
-        high=effect.value - effect.se * _studentised(-reach, k),
+        low=effect.value - effect.se * studentised(reach, k),
+        high=effect.value - effect.se * studentised(-reach, k),
         level=1 - alpha,
         p=_p(abs(corrected), n, planned_n, alpha, sides),
         interval="sequence",

@@ -16,7 +16,7 @@ from fairlift.evidence import Evidence
 from fairlift.format import estimate as shown
 from fairlift.format import interval as between
 from fairlift.format import number
-from fairlift.method.effect import _studentised
+from fairlift.method.hall import studentised, transformed
 
 if TYPE_CHECKING:
     import ibis
@@ -628,9 +628,8 @@ def weighted_difference(
     skew = float((parts**3).sum()) / se**3
     df = 2 * spread**2 / float((parts**4).sum())  # a variance carried by few clusters is known from few
     quantile, t = -float(special.stdtrit(df, alpha / 2)), value / se
-    corrected = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
-    low, high = (value - se * _studentised(end, skew) for end in (quantile, -quantile))
-    return value, se, float(low), float(high), 1 - alpha, float(2 * special.stdtr(df, -abs(corrected)))
+    low, high = (value - se * studentised(end, skew) for end in (quantile, -quantile))
+    return value, se, float(low), float(high), 1 - alpha, float(2 * special.stdtr(df, -abs(transformed(t, skew))))
 
 
 def _present(codes: np.ndarray) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from fairlift.errors import InputError, Problem, Refusal
-from fairlift.format import number
+from fairlift.format import number, p_value
 from fairlift.method.moments import Moments, Sample
 
 
@@ -31,9 +31,8 @@ class _Test:
         return self.p < self.alpha
 
     def _said(self, fault: str, none: str, found: str) -> str:
-        p = number(self.p, "p")
-        against = f"{p if p.startswith('<') else '= ' + p} against {self.alpha:g}"
-        return f"  p {against}: {fault if self.failed else none}; detects {found} in {self.power:.0%} of cases"
+        against = f"{p_value(self.p)} against {self.alpha:g}"
+        return f"  {against}: {fault if self.failed else none}; detects {found} in {self.power:.0%} of cases"
 
 
 @dataclass(frozen=True)
